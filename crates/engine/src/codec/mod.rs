@@ -1,0 +1,199 @@
+//! The residual codec: a token becomes a centroid and a few bits a dimension.
+//!
+//! ColBERTv2 (Santhanam et al. 2022, section 3.3) stores a token as the id of its nearest centroid and its
+//! residual with `b` bits a dimension. Three things differ here, at the price of two f16 a token:
+//!
+//! * all vectors are first turned by one random rotation, so that every dimension of a residual has the same
+//!   spread and a single table of levels fits them all (dot products do not notice a rotation);
+//! * a residual is divided by a scale of its own, so that near and far tokens use the whole table;
+//! * the levels minimise the squared error (Lloyd 1982) where ColBERTv2 takes quantiles, and are small integers,
+//!   so that a kernel computes with exactly the value that was stored.
+//!
+//! A decoded token is `(centroid + scale * level[code]) * inverse norm`, again a unit vector.
+//! A codec is immutable, a file of its own, and named by its digest; a shard names the codec it was written with.
+
+mod encode;
+mod kmeans;
+mod levels;
+mod rotation;
+mod train;
+
+use std::fmt;
+use std::sync::Arc;
+
+use latewood_simd::{Kernels, QueryF32};
+
+use crate::directory::Directory;
+use crate::error::{Error, Result};
+use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
+
+pub(crate) use encode::CodedTokens;
+pub(crate) use train::{Sampler, train};
+
+/// The bits a dimension that the format knows.
+pub const SUPPORTED_BITS: [u32; 3] = [1, 2, 4];
+
+const META: SectionId = SectionId::new(b"META", "metadata");
+const CENTROIDS: SectionId = SectionId::new(b"CENT", "centroids");
+const ROTATION: SectionId = SectionId::new(b"ROTA", "rotation");
+const LEVELS: SectionId = SectionId::new(b"LEVL", "levels");
+
+/// More centroids than any codec has: a larger count is damage.
+const MAX_CENTROIDS: usize = 1 << 24;
+
+/// The metadata section, field by field.
+#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct Meta {
+    dim: u32,
+    bits: u32,
+    centroids: u32,
+    /// The residual scale of a token is first guessed as its root mean square times this.
+    scale_per_rms: f32,
+    /// Tokens of the index when the codec was trained.
+    trained_on: u64,
+}
+
+/// What training finds.
+pub(crate) struct Parts {
+    pub(crate) dim: usize,
+    pub(crate) bits: u32,
+    /// `[c, d]`, unit rows, in rotated space.
+    pub(crate) centroids: Vec<f32>,
+    /// `[d, d]`, orthogonal: row `i` gives dimension `i` of a rotated vector.
+    pub(crate) rotation: Vec<f32>,
+    /// The level of each code, ascending.
+    pub(crate) levels: [i8; 16],
+    pub(crate) scale_per_rms: f32,
+    pub(crate) trained_on: u64,
+}
+
+/// An open codec.
+pub struct ResidualCodec {
+    file: Container,
+    meta: Meta,
+    levels: [i8; 16],
+    centroids: Located<f32>,
+    /// The rotation as stored, `[d, d]`, and with its rows in the lanes.
+    rotation: Located<f32>,
+    rotation_lanes: QueryF32,
+}
+
+impl fmt::Debug for ResidualCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResidualCodec").field("file", &self.file.path()).field("meta", &self.meta).finish()
+    }
+}
+
+impl ResidualCodec {
+    /// Dimensions.
+    pub fn dim(&self) -> usize {
+        self.meta.dim as usize
+    }
+
+    /// Bits a dimension.
+    pub fn bits(&self) -> u32 {
+        self.meta.bits
+    }
+
+    /// Number of centroids.
+    pub fn centroid_count(&self) -> usize {
+        self.meta.centroids as usize
+    }
+
+    /// `[c, d]`, unit rows, in rotated space.
+    pub fn centroids(&self) -> &[f32] {
+        self.file.at(&self.centroids)
+    }
+
+    /// The level of each code; the first `2^bits` count.
+    pub fn levels(&self) -> &[i8; 16] {
+        &self.levels
+    }
+
+    /// The codec's identity.
+    pub(crate) fn digest(&self) -> u64 {
+        self.file.digest()
+    }
+
+    /// Tokens of the index when the codec was trained.
+    pub(crate) fn trained_on(&self) -> u64 {
+        self.meta.trained_on
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn file_len(&self) -> usize {
+        self.file.len()
+    }
+
+    /// `rows` `[n, d]` in rotated space.
+    pub(crate) fn rotate(&self, kernels: &Kernels, rows: &[f32]) -> Vec<f32> {
+        rotation::rotate(kernels, &self.rotation_lanes, rows)
+    }
+
+    /// Writes `parts` as the file `name`.
+    pub(crate) fn write(directory: &dyn Directory, name: &str, parts: &Parts) -> Result<()> {
+        let meta = Meta {
+            dim: parts.dim as u32,
+            bits: parts.bits,
+            centroids: (parts.centroids.len() / parts.dim) as u32,
+            scale_per_rms: parts.scale_per_rms,
+            trained_on: parts.trained_on,
+        };
+        let mut file = ContainerWriter::create(directory, name, Kind::CODEC)?;
+        file.section(META, bytemuck::bytes_of(&meta))?;
+        file.section(LEVELS, bytemuck::cast_slice(&parts.levels))?;
+        file.section(ROTATION, bytemuck::cast_slice(&parts.rotation))?;
+        file.section(CENTROIDS, bytemuck::cast_slice(&parts.centroids))?;
+        file.finish().map(|_| ())
+    }
+
+    /// Opens the file `name` and checks its content.
+    pub(crate) fn open(directory: &dyn Directory, name: &str) -> Result<Arc<Self>> {
+        let file = Container::open(directory, name, Kind::CODEC)?;
+        file.verify(section_name)?;
+        let meta = file.values::<Meta>(META, 1)?[0];
+        check_meta(&file, &meta)?;
+        let dim = meta.dim as usize;
+        let mut levels = [0; 16];
+        levels.copy_from_slice(file.values::<i8>(LEVELS, 16)?);
+        if levels.iter().any(|level| level.unsigned_abs() > latewood_simd::MAX_LEVEL.unsigned_abs()) {
+            return Err(file.damaged(LEVELS.name, format!("a level is out of range: {levels:?}")));
+        }
+        let rotation = finite(&file, ROTATION, dim * dim)?;
+        let centroids = finite(&file, CENTROIDS, meta.centroids as usize * dim)?;
+        let rotation_lanes = QueryF32::new(file.at(&rotation), dim);
+        Ok(Arc::new(Self { meta, levels, centroids, rotation, rotation_lanes, file }))
+    }
+}
+
+fn check_meta(file: &Container, meta: &Meta) -> Result<()> {
+    let good = meta.dim > 0
+        && meta.dim.is_multiple_of(8)
+        && meta.dim as usize <= crate::MAX_DIM
+        && SUPPORTED_BITS.contains(&meta.bits)
+        && meta.centroids > 0
+        && meta.centroids as usize <= MAX_CENTROIDS
+        && meta.scale_per_rms.is_finite();
+    if good { Ok(()) } else { Err(file.damaged(META.name, format!("{meta:?}"))) }
+}
+
+fn finite(file: &Container, id: SectionId, count: usize) -> Result<Located<f32>> {
+    let located = file.locate::<f32>(id, count)?;
+    let values = file.at(&located);
+    match values.iter().position(|x| !x.is_finite()) {
+        None => Ok(located),
+        Some(at) => Err(file.damaged(id.name, format!("value {at} is {}", values[at]))),
+    }
+}
+
+fn section_name(tag: [u8; 4]) -> &'static str {
+    [META, CENTROIDS, ROTATION, LEVELS].iter().find(|id| id.tag == tag).map_or("unknown section", |id| id.name)
+}
+
+pub(crate) fn check_bits(bits: u32) -> Result<()> {
+    if SUPPORTED_BITS.contains(&bits) {
+        return Ok(());
+    }
+    Err(Error::BadParameter { name: "bits", value: bits.to_string(), expected: "1, 2 or 4" })
+}

@@ -1,0 +1,108 @@
+//! Training a codec on a seeded sample of the rows it will code.
+
+use latewood_simd::{Kernels, QueryF32};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Parts, kmeans, levels, rotation};
+use crate::backend::Backend;
+use crate::error::Result;
+
+/// Rows sampled for each centroid.
+const ROWS_PER_CENTROID: usize = 40;
+/// Residual values that the levels are trained on.
+const LEVEL_VALUES: usize = 1 << 20;
+
+/// How many centroids an index of `tokens` tokens gets: a power of two near `8 sqrt(tokens)`, as PLAID's 16 with half
+/// the work, and never so many that they hardly group.
+fn centroid_count(tokens: u64) -> usize {
+    let wanted = (8.0 * (tokens as f64).sqrt()).min(tokens as f64 / 4.0);
+    1 << wanted.max(1.0).log2().floor() as u32
+}
+
+/// Chooses which of `total` rows a codec is trained on, in order.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    rng: ChaCha8Rng,
+    wanted: u64,
+    left: u64,
+}
+
+impl Sampler {
+    /// A sampler over `total` rows.
+    pub(crate) fn new(total: u64, seed: u64) -> Self {
+        let wanted = (centroid_count(total) * ROWS_PER_CENTROID) as u64;
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), wanted, left: total }
+    }
+
+    /// Whether the next row belongs to the sample: every set of the wanted size is equally likely (Vitter 1987,
+    /// algorithm S).
+    pub(crate) fn take(&mut self) -> bool {
+        let taken = self.wanted > 0 && self.rng.random_range(0..self.left) < self.wanted;
+        self.left -= 1;
+        self.wanted -= u64::from(taken);
+        taken
+    }
+}
+
+/// Trains a codec for an index of `total` rows on a sample `[n, d]` of them.
+pub(crate) fn train(
+    sample: &[f32],
+    dim: usize,
+    bits: u32,
+    total: u64,
+    seed: u64,
+    backend: &dyn Backend,
+    step: impl FnMut(usize, usize) -> bool,
+) -> Result<Parts> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let matrix = rotation::random(dim, &mut rng);
+    let rows = rotation::rotate(Kernels::detect(), &QueryF32::new(&matrix, dim), sample);
+    let n = rows.len() / dim;
+    let count = centroid_count(total).min(n);
+    let centroids = kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?;
+    let (levels, scale_per_rms) = levels::train(residual_values(&rows, &centroids, dim, backend), bits);
+    Ok(Parts { dim, bits, centroids, rotation: matrix, levels, scale_per_rms, trained_on: total })
+}
+
+/// Values of residuals, each in units of its row's root mean square, of rows spread over the sample.
+fn residual_values(rows: &[f32], centroids: &[f32], dim: usize, backend: &dyn Backend) -> Vec<f32> {
+    let n = rows.len() / dim;
+    let stride = n.div_ceil((LEVEL_VALUES / dim).max(1)).max(1);
+    let picked: Vec<f32> = rows.chunks_exact(dim).step_by(stride).flatten().copied().collect();
+    let mut assigned = vec![0; picked.len() / dim];
+    backend.assign(&picked, centroids, dim, &mut assigned);
+    let mut values = Vec::with_capacity(picked.len());
+    for (row, &c) in picked.chunks_exact(dim).zip(&assigned) {
+        let centroid = &centroids[c as usize * dim..][..dim];
+        let residual = row.iter().zip(centroid).map(|(x, c)| x - c);
+        let rms = (residual.clone().map(|r| r * r).sum::<f32>() / dim as f32).sqrt();
+        // A row that is its centroid says nothing about the shape of residuals.
+        if rms > 1e-5 {
+            values.extend(residual.map(|r| r / rms));
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centroids_grow_with_the_root_of_the_tokens() {
+        assert_eq!(centroid_count(1), 1);
+        assert_eq!(centroid_count(100), 16);
+        assert_eq!(centroid_count(1_000_000), 4096);
+        assert_eq!(centroid_count(4_000_000), 8192);
+    }
+
+    #[test]
+    fn a_sample_has_the_wanted_size() {
+        let mut sampler = Sampler::new(100_000, 1);
+        let taken = (0..100_000).filter(|_| sampler.take()).count();
+        assert_eq!(taken, centroid_count(100_000) * ROWS_PER_CENTROID);
+        let mut small = Sampler::new(10, 1);
+        assert_eq!((0..10).filter(|_| small.take()).count(), 10);
+    }
+}

@@ -1,0 +1,188 @@
+//! Token embeddings: the engine's only input, checked once, when they are made.
+//!
+//! A document is a matrix `[n, dim]` of unit rows, one for each token that the encoder kept. A query is
+//! a matrix `[q, dim]` whose rows may have any norm: late interaction sums, over the query's rows, the
+//! largest dot product with a row of the document (ColBERT, Khattab and Zaharia 2020, section 3.2), so
+//! the norm of a query row is the weight of that row in the score.
+
+use crate::error::{Error, Result};
+
+/// Largest difference from 1 that the norm of a document row may have.
+///
+/// Wide enough for rows that went through f16 (relative rounding 2^-11 a value), narrow enough that a
+/// row which was never normalised is caught.
+pub const UNIT_TOLERANCE: f32 = 1e-2;
+
+/// The largest dimension an embedding may have.
+pub const MAX_DIM: usize = 1024;
+
+/// One document: `[n, dim]`, row-major, finite, unit rows, at least one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenEmbeddings {
+    values: Vec<f32>,
+    dim: usize,
+}
+
+impl TokenEmbeddings {
+    /// Checks and takes `values`, `[n, dim]` row-major.
+    ///
+    /// # Errors
+    /// When `dim` is unsupported, there is no row, the length is not a multiple of `dim`, a value is not finite, or a
+    /// row is not of unit norm; the error names the row and the value.
+    pub fn new(values: Vec<f32>, dim: usize) -> Result<Self> {
+        TokenEmbeddingsRef::new(&values, dim)?;
+        Ok(Self { values, dim })
+    }
+
+    /// A borrowed view.
+    pub fn view(&self) -> TokenEmbeddingsRef<'_> {
+        TokenEmbeddingsRef { values: &self.values, dim: self.dim }
+    }
+
+    /// The matrix, `[n, dim]` row-major.
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+}
+
+/// A borrowed [`TokenEmbeddings`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenEmbeddingsRef<'a> {
+    values: &'a [f32],
+    dim: usize,
+}
+
+impl<'a> TokenEmbeddingsRef<'a> {
+    /// Checks and borrows `values`, `[n, dim]` row-major.
+    ///
+    /// # Errors
+    /// As [`TokenEmbeddings::new`].
+    pub fn new(values: &'a [f32], dim: usize) -> Result<Self> {
+        check_matrix(values, dim)?;
+        for (row, x) in values.chunks_exact(dim).enumerate() {
+            let norm = norm(x);
+            if (norm - 1.0).abs() > UNIT_TOLERANCE {
+                return Err(Error::NotUnit { row, norm });
+            }
+        }
+        Ok(Self { values, dim })
+    }
+
+    /// Number of rows, at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "a document without rows cannot be made")]
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// Values a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The matrix, `[n, dim]` row-major.
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+}
+
+/// One query: `[q, dim]`, row-major, finite, at least one row; a row's norm is its weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryEmbeddings {
+    values: Vec<f32>,
+    dim: usize,
+}
+
+impl QueryEmbeddings {
+    /// The largest number of rows.
+    pub const MAX_ROWS: usize = 4096;
+
+    /// Checks and takes `values`, `[q, dim]` row-major.
+    ///
+    /// # Errors
+    /// When `dim` is unsupported, there is no row or more than [`Self::MAX_ROWS`], the length is not a multiple of
+    /// `dim`, or a value is not finite.
+    pub fn new(values: Vec<f32>, dim: usize) -> Result<Self> {
+        check_matrix(&values, dim)?;
+        let rows = values.len() / dim;
+        if rows > Self::MAX_ROWS {
+            return Err(Error::TooManyRows { rows, limit: Self::MAX_ROWS });
+        }
+        Ok(Self { values, dim })
+    }
+
+    /// Number of rows, at least 1.
+    #[expect(clippy::len_without_is_empty, reason = "a query without rows cannot be made")]
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// Values a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The matrix, `[q, dim]` row-major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+fn check_matrix(values: &[f32], dim: usize) -> Result<()> {
+    if dim == 0 || dim > MAX_DIM || !dim.is_multiple_of(8) {
+        return Err(Error::UnsupportedDim { dim });
+    }
+    if values.is_empty() {
+        return Err(Error::NoRows);
+    }
+    if !values.len().is_multiple_of(dim) {
+        return Err(Error::Ragged { len: values.len(), dim });
+    }
+    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+        return Err(Error::NotFinite { row: at / dim, column: at % dim, value: values[at] });
+    }
+    Ok(())
+}
+
+fn norm(x: &[f32]) -> f32 {
+    x.iter().map(|v| v * v).sum::<f32>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(n: usize, dim: usize) -> Vec<f32> {
+        let mut v = vec![0.0; n * dim];
+        for r in 0..n {
+            v[r * dim + r % dim] = 1.0;
+        }
+        v
+    }
+
+    #[test]
+    fn good_rows_pass() {
+        let e = TokenEmbeddings::new(unit(3, 8), 8).unwrap();
+        assert_eq!((e.view().len(), e.view().dim()), (3, 8));
+    }
+
+    #[test]
+    fn bad_rows_are_named() {
+        let mut v = unit(3, 8);
+        v[2 * 8 + 5] = f32::NAN;
+        let text = TokenEmbeddings::new(v, 8).unwrap_err().to_string();
+        assert!(text.contains("row 2") && text.contains("column 5") && text.contains("NaN"), "{text}");
+        let text = TokenEmbeddings::new(vec![0.0; 8], 8).unwrap_err().to_string();
+        assert!(text.contains("row 0") && text.contains("norm 0"), "{text}");
+        assert!(matches!(TokenEmbeddings::new(vec![], 8), Err(Error::NoRows)));
+        assert!(matches!(TokenEmbeddings::new(vec![1.0; 9], 8), Err(Error::Ragged { len: 9, dim: 8 })));
+        assert!(matches!(TokenEmbeddings::new(vec![1.0; 12], 12), Err(Error::UnsupportedDim { dim: 12 })));
+        assert!(matches!(TokenEmbeddings::new(vec![1.0; 2048], 2048), Err(Error::UnsupportedDim { dim: 2048 })));
+    }
+
+    #[test]
+    fn query_rows_may_have_any_norm() {
+        assert_eq!(QueryEmbeddings::new(vec![3.0; 16], 8).unwrap().len(), 2);
+        assert!(QueryEmbeddings::new(vec![f32::INFINITY; 8], 8).is_err());
+        assert!(matches!(QueryEmbeddings::new(vec![0.0; 8 * 4097], 8), Err(Error::TooManyRows { rows: 4097, .. })));
+    }
+}

@@ -1,0 +1,127 @@
+//! The manifest: the one file that says what an index holds.
+
+use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
+
+use super::IndexOptions;
+use crate::directory::{Bytes, Directory};
+use crate::error::{Error, Result};
+use crate::format::{Container, Kind, SectionId, to_bytes};
+
+const FILE: &str = "manifest.lw";
+
+const META: SectionId = SectionId::new(b"META", "metadata");
+const TOMBSTONES: SectionId = SectionId::new(b"DELS", "tombstones");
+const PAYLOAD: SectionId = SectionId::new(b"PAYL", "payload");
+
+/// The metadata section, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    /// Counts commits.
+    pub(crate) generation: u64,
+    pub(crate) dim: usize,
+    pub(crate) bits: u32,
+    pub(crate) model: Option<String>,
+    pub(crate) seed: u64,
+    /// Number of the next file.
+    pub(crate) next_file: u64,
+    pub(crate) codecs: Vec<CodecEntry>,
+    pub(crate) shards: Vec<ShardEntry>,
+    /// Whether a newer version asked older ones not to write: a flag of the file, not part of the JSON.
+    #[serde(skip)]
+    pub(crate) read_only: bool,
+}
+
+/// A live codec.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CodecEntry {
+    pub(crate) file: String,
+    pub(crate) digest: u64,
+}
+
+/// A live shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShardEntry {
+    pub(crate) file: String,
+    pub(crate) digest: u64,
+    /// Digest of its codec.
+    pub(crate) codec: u64,
+    /// Bytes of its tombstones in the tombstone section.
+    pub(crate) tombstone_bytes: u64,
+}
+
+impl Manifest {
+    /// Of an empty index.
+    pub(crate) fn new(options: &IndexOptions) -> Self {
+        Self {
+            generation: 0,
+            dim: options.dim,
+            bits: options.bits,
+            model: options.model.clone(),
+            seed: options.seed,
+            next_file: 0,
+            codecs: Vec::new(),
+            shards: Vec::new(),
+            read_only: false,
+        }
+    }
+
+    pub(crate) fn exists(directory: &dyn Directory) -> Result<bool> {
+        directory.exists(FILE)
+    }
+
+    /// Reads the manifest, the tombstones of each shard, and the caller's payload.
+    pub(crate) fn read(directory: &dyn Directory) -> Result<(Self, Vec<RoaringBitmap>, Vec<u8>)> {
+        if !Self::exists(directory)? {
+            return Err(Error::NoIndex { dir: directory.path().into() });
+        }
+        let bytes = directory.open(FILE)?;
+        Self::parse(bytes, directory)
+    }
+
+    fn parse(bytes: Bytes, directory: &dyn Directory) -> Result<(Self, Vec<RoaringBitmap>, Vec<u8>)> {
+        let file = Container::parse(bytes, directory.path().join(FILE), Kind::MANIFEST)?;
+        file.verify(|tag| [META, TOMBSTONES, PAYLOAD].iter().find(|id| id.tag == tag).map_or("unknown", |id| id.name))?;
+        let mut manifest: Self =
+            serde_json::from_slice(file.section(META)?).map_err(|e| file.damaged(META.name, e.to_string()))?;
+        manifest.read_only = file.read_only();
+        let mut rest = file.section(TOMBSTONES)?;
+        let mut tombstones = Vec::new();
+        for shard in &manifest.shards {
+            let len = usize::try_from(shard.tombstone_bytes).ok().filter(|&len| len <= rest.len());
+            let (own, after) = rest.split_at(len.ok_or_else(|| file.damaged(TOMBSTONES.name, "cut short".into()))?);
+            let set = if own.is_empty() { Ok(RoaringBitmap::new()) } else { RoaringBitmap::deserialize_from(own) };
+            tombstones.push(set.map_err(|e| file.damaged(TOMBSTONES.name, e.to_string()))?);
+            rest = after;
+        }
+        Ok((manifest, tombstones, file.section(PAYLOAD)?.to_vec()))
+    }
+
+    /// Makes this the index's content, atomically and durably: the commit.
+    pub(crate) fn publish(
+        &mut self,
+        directory: &dyn Directory,
+        tombstones: &[&RoaringBitmap],
+        payload: &[u8],
+    ) -> Result<()> {
+        let mut sets = Vec::new();
+        for (entry, set) in self.shards.iter_mut().zip(tombstones) {
+            let start = sets.len();
+            if !set.is_empty() {
+                set.serialize_into(&mut sets).map_err(|e| Error::io("write", directory.path().join(FILE), e))?;
+            }
+            entry.tombstone_bytes = (sets.len() - start) as u64;
+        }
+        let meta = serde_json::to_vec(self).map_err(|e| Error::io("write", directory.path().join(FILE), e.into()))?;
+        directory
+            .atomic_replace(FILE, &to_bytes(Kind::MANIFEST, &[(META, &meta), (TOMBSTONES, &sets), (PAYLOAD, payload)]))
+    }
+
+    /// Whether the manifest speaks of this file.
+    pub(crate) fn names(&self, file: &str) -> bool {
+        self.codecs.iter().any(|c| c.file == file) || self.shards.iter().any(|s| s.file == file)
+    }
+}

@@ -1,0 +1,113 @@
+//! Documents that wait for a commit: their rows in a temporary file, in f16, so that memory stays small.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::directory::{Bytes, Directory, FileWriter};
+use crate::embeddings::TokenEmbeddingsRef;
+use crate::error::{Error, Result};
+use crate::ids::DocId;
+
+pub(super) const FILE: &str = "spool.tmp";
+
+/// Rows of waiting documents.
+pub(super) struct Spool {
+    directory: Arc<dyn Directory>,
+    file: Option<Box<dyn FileWriter>>,
+    dim: usize,
+    rows: u64,
+    docs: BTreeMap<DocId, Run>,
+    buffer: Vec<f16>,
+}
+
+/// Where a document's rows lie in the file.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: u64,
+    len: u32,
+}
+
+impl Spool {
+    pub(super) fn new(directory: Arc<dyn Directory>, dim: usize) -> Self {
+        Self { directory, file: None, dim, rows: 0, docs: BTreeMap::new(), buffer: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.docs.is_empty()
+    }
+
+    /// Rows of the documents that wait; those of replaced ones do not count.
+    pub(super) fn live_rows(&self) -> u64 {
+        self.docs.values().map(|run| u64::from(run.len)).sum()
+    }
+
+    /// Adds a document, in place of one of the same id.
+    pub(super) fn push(&mut self, doc: DocId, embeddings: TokenEmbeddingsRef<'_>) -> Result<()> {
+        let len = u32::try_from(embeddings.len())
+            .map_err(|_| Error::TooManyRows { rows: embeddings.len(), limit: u32::MAX as usize })?;
+        let values = embeddings.values();
+        self.buffer.resize(values.len(), f16::ZERO);
+        self.buffer.convert_from_f32_slice(values);
+        if self.file.is_none() {
+            self.file = Some(self.directory.create(FILE)?);
+        }
+        if let Some(file) = &mut self.file {
+            let bytes = bytemuck::cast_slice(&self.buffer);
+            file.write_all(bytes).map_err(|e| Error::io("write", self.directory.path().join(FILE), e))?;
+        }
+        self.docs.insert(doc, Run { start: self.rows, len });
+        self.rows += u64::from(len);
+        Ok(())
+    }
+
+    /// Takes a document out again; whether it was there.
+    pub(super) fn remove(&mut self, doc: DocId) -> bool {
+        self.docs.remove(&doc).is_some()
+    }
+
+    /// The waiting documents, for reading.
+    pub(super) fn read(&mut self) -> Result<SpoolReader<'_>> {
+        if let Some(file) = &mut self.file {
+            file.flush().map_err(|e| Error::io("write", self.directory.path().join(FILE), e))?;
+        }
+        Ok(SpoolReader { bytes: self.directory.open(FILE)?, dim: self.dim, docs: &self.docs })
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        self.docs.clear();
+        self.rows = 0;
+        if self.file.take().is_some() && self.directory.exists(FILE)? {
+            self.directory.delete(FILE)?;
+        }
+        Ok(())
+    }
+}
+
+/// The waiting documents in ascending order of their ids.
+pub(super) struct SpoolReader<'a> {
+    bytes: Bytes,
+    dim: usize,
+    docs: &'a BTreeMap<DocId, Run>,
+}
+
+impl SpoolReader<'_> {
+    /// Each document's rows, `[n, d]`.
+    pub(super) fn docs(&self) -> impl Iterator<Item = (DocId, &[f16])> {
+        let values: &[f16] = bytemuck::cast_slice(&self.bytes);
+        self.docs.iter().map(move |(&doc, run)| {
+            let start = run.start as usize * self.dim;
+            (doc, &values[start..start + run.len as usize * self.dim])
+        })
+    }
+}
+
+/// Appends `rows` as f32.
+pub(super) fn append_f32(rows: &[f16], out: &mut Vec<f32>) {
+    let start = out.len();
+    out.resize(start + rows.len(), 0.0);
+    rows.convert_to_f32_slice(&mut out[start..]);
+}

@@ -1,0 +1,201 @@
+//! Search: probe, gather, prune, rescore.
+//!
+//! The stages are PLAID's (Santhanam et al. 2022, section 4): the query's rows choose centroids ([`probe`]),
+//! whose posting lists give candidate documents ([`gather`]); candidates are ranked by their tokens' centroids
+//! alone and cut to a budget ([`prune`]), and what is left is scored on compressed tokens ([`rescore`]).
+//! On purpose different: no centroid score threshold, candidates few enough to fit the budget skip the first
+//! stages (so a selective filter or a small index loses nothing), and every budget is a parameter.
+
+mod gather;
+mod probe;
+mod prune;
+mod rescore;
+mod topk;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roaring::RoaringTreemap;
+
+use crate::backend::{Backend, EncodedQuery};
+use crate::embeddings::QueryEmbeddings;
+use crate::error::{Error, Result};
+use crate::ids::DocId;
+use crate::index::{IndexInfo, Snapshot};
+
+use gather::Candidates;
+pub(crate) use topk::TopK;
+
+/// A found document.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// The caller's key.
+    pub doc: DocId,
+    /// MaxSim: for each query row the largest dot product with a token, summed.
+    pub score: f32,
+}
+
+/// Which documents may be found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Prefilter {
+    /// All.
+    #[default]
+    None,
+    /// These alone.
+    Only(RoaringTreemap),
+    /// All but these.
+    Except(RoaringTreemap),
+}
+
+/// Every knob of a search.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SearchParams {
+    /// Hits wanted, at least 1.
+    pub k: usize,
+    /// Centroids that each query row probes, at least 1.
+    pub probes: usize,
+    /// Documents scored on their compressed tokens; raised to `k` where it is smaller.
+    pub rescored: usize,
+    /// Which documents may be found.
+    pub filter: Prefilter,
+}
+
+impl Default for SearchParams {
+    fn default() -> Self {
+        Self { k: 10, probes: 8, rescored: 1024, filter: Prefilter::None }
+    }
+}
+
+impl SearchParams {
+    /// The defaults, for `k` hits.
+    pub fn new(k: usize) -> Self {
+        Self { k, ..Self::default() }
+    }
+
+    fn check(&self) -> Result<()> {
+        let positive = |name, value: usize| match value {
+            0 => Err(Error::BadParameter { name, value: "0".into(), expected: "at least 1" }),
+            _ => Ok(()),
+        };
+        positive("k", self.k)?;
+        positive("probes", self.probes)
+    }
+}
+
+/// Time spent in each stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Timings {
+    /// Bringing the query into the codecs' spaces and scoring their centroids.
+    pub centroids: Duration,
+    /// Choosing centroids and gathering the documents in their posting lists.
+    pub gather: Duration,
+    /// Ranking candidates by centroids alone.
+    pub prune: Duration,
+    /// Scoring on compressed tokens.
+    pub rescore: Duration,
+}
+
+impl Timings {
+    /// All stages together.
+    pub fn total(&self) -> Duration {
+        self.centroids + self.gather + self.prune + self.rescore
+    }
+}
+
+/// What a search found, and how.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct SearchResult {
+    /// Best first; equal scores in the order of the keys.
+    pub hits: Vec<Hit>,
+    /// Documents gathered.
+    pub candidates: usize,
+    /// Documents scored on their compressed tokens.
+    pub rescored: usize,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// A reader pinned to one commit. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Searcher {
+    snapshot: Arc<Snapshot>,
+    backend: Arc<dyn Backend>,
+}
+
+impl Searcher {
+    pub(crate) fn new(snapshot: Snapshot, backend: Arc<dyn Backend>) -> Self {
+        Self { snapshot: Arc::new(snapshot), backend }
+    }
+
+    /// The best documents for `query`.
+    ///
+    /// # Errors
+    /// When the query's dimension is not the index's or a parameter is out of range.
+    pub fn search(&self, query: &QueryEmbeddings, params: &SearchParams) -> Result<SearchResult> {
+        params.check()?;
+        self.check_dim(query)?;
+        let mut clock = Clock::start();
+        let queries = self.encode(query);
+        let centroids = clock.lap();
+        let mut candidates: Vec<Candidates<'_>> = Vec::new();
+        for live in &self.snapshot.shards {
+            candidates.push(gather::candidates(live, &queries[&live.entry.codec], params));
+        }
+        let found = candidates.iter().map(|c| c.docs.len()).sum();
+        let gather = clock.lap();
+        prune::prune(&*self.backend, &queries, &mut candidates, params.rescored.max(params.k));
+        let prune = clock.lap();
+        let (hits, rescored) = rescore::rescore(&*self.backend, &queries, &candidates, params.k);
+        let timings = Timings { centroids, gather, prune, rescore: clock.lap() };
+        Ok(SearchResult { hits, candidates: found, rescored, timings })
+    }
+
+    /// Whether a document is in the index.
+    pub fn contains(&self, doc: DocId) -> bool {
+        self.snapshot.shards.iter().any(|live| live.shard.find(doc).is_some_and(|ord| !live.deleted.contains(ord.0)))
+    }
+
+    /// The index's figures.
+    pub fn info(&self) -> IndexInfo {
+        self.snapshot.info()
+    }
+
+    /// What the caller left with the commit.
+    pub fn payload(&self) -> &[u8] {
+        &self.snapshot.payload
+    }
+
+    /// Where arithmetic runs.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    fn check_dim(&self, query: &QueryEmbeddings) -> Result<()> {
+        let expected = self.snapshot.manifest.dim;
+        if query.dim() == expected { Ok(()) } else { Err(Error::DimMismatch { expected, found: query.dim() }) }
+    }
+
+    /// The query in the space of each codec in use, by the codec's digest.
+    fn encode(&self, query: &QueryEmbeddings) -> HashMap<u64, EncodedQuery> {
+        let codecs = self.snapshot.codecs.iter();
+        codecs.map(|(&digest, codec)| (digest, self.backend.encode_query(codec, query))).collect()
+    }
+}
+
+/// Splits time into laps.
+struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now - std::mem::replace(&mut self.0, now)
+    }
+}

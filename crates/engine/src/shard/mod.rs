@@ -1,0 +1,186 @@
+//! A shard: one immutable, memory-mapped file of coded documents.
+//!
+//! Documents lie in ascending order of their [`DocId`]; the tokens of document `i` are the run
+//! `offsets[i]..offsets[i + 1]` of every token column. Posting lists say, for each centroid, which documents
+//! have a token there. The layout is specified in index-format.md and named in [`layout`].
+
+mod layout;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use half::f16;
+use latewood_simd::{ResidualTokens, code_bytes};
+
+use crate::codec::ResidualCodec;
+use crate::directory::Directory;
+use crate::error::Result;
+use crate::format::{Container, Kind, Located};
+use crate::ids::{CentroidId, DocId, DocOrd};
+
+pub(crate) use writer::ShardWriter;
+
+/// Tokens that one shard may hold at most, so that offsets fit 32 bits with room to spare.
+pub(crate) const MAX_TOKENS: u64 = 1 << 31;
+
+/// An open shard.
+pub struct Shard {
+    file: Container,
+    codec: Arc<ResidualCodec>,
+    docs: usize,
+    tokens: usize,
+    doc_ids: Located<u64>,
+    offsets: Located<u32>,
+    centroids: Located<u32>,
+    scales: Located<f16>,
+    inverse_norms: Located<f16>,
+    codes: Located<u8>,
+    posting_offsets: Located<u32>,
+    postings: Located<u32>,
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (docs, tokens) = (self.docs, self.tokens);
+        f.debug_struct("Shard").field("file", &self.file.path()).field("docs", &docs).field("tokens", &tokens).finish()
+    }
+}
+
+impl Shard {
+    /// Opens the file `name`, coded with `codec`, and checks all of it.
+    pub(crate) fn open(directory: &dyn Directory, name: &str, codec: Arc<ResidualCodec>) -> Result<Self> {
+        let file = Container::open(directory, name, Kind::SHARD)?;
+        file.verify(layout::section_name)?;
+        let meta = file.values::<layout::Meta>(layout::META, 1)?[0];
+        layout::check(&file, &meta, &codec)?;
+        let (docs, tokens) = (meta.docs as usize, meta.tokens as usize);
+        let postings = meta.postings as usize;
+        let shard = Self {
+            docs,
+            tokens,
+            doc_ids: file.locate(layout::DOC_IDS, docs)?,
+            offsets: file.locate(layout::OFFSETS, docs + 1)?,
+            centroids: file.locate(layout::CENTROIDS, tokens)?,
+            scales: file.locate(layout::SCALES, tokens)?,
+            inverse_norms: file.locate(layout::INVERSE_NORMS, tokens)?,
+            codes: file.locate(layout::CODES, tokens * code_bytes(codec.dim(), codec.bits()))?,
+            posting_offsets: file.locate(layout::POSTING_OFFSETS, codec.centroid_count() + 1)?,
+            postings: file.locate(layout::POSTINGS, postings)?,
+            codec,
+            file,
+        };
+        shard.check_content()?;
+        Ok(shard)
+    }
+
+    /// What search relies on: ids ascend, runs are in order and not empty, numbers point inside.
+    fn check_content(&self) -> Result<()> {
+        let bad = |id: crate::format::SectionId, detail: &str| Err(self.file.damaged(id.name, detail.into()));
+        if !self.file.at(&self.doc_ids).is_sorted_by(|a, b| a < b) {
+            return bad(layout::DOC_IDS, "document ids do not ascend");
+        }
+        let offsets = self.file.at(&self.offsets);
+        if offsets[0] != 0 || offsets[self.docs] as usize != self.tokens || !offsets.is_sorted_by(|a, b| a < b) {
+            return bad(layout::OFFSETS, "the runs of tokens are not in order");
+        }
+        let centroids = self.codec.centroid_count() as u32;
+        if self.file.at(&self.centroids).iter().any(|&c| c >= centroids) {
+            return bad(layout::CENTROIDS, "a centroid is not in the codec");
+        }
+        let finite = |xs: &[f16]| xs.iter().all(|x| x.is_finite());
+        if !finite(self.file.at(&self.scales)) || !finite(self.file.at(&self.inverse_norms)) {
+            return bad(layout::SCALES, "a scale or norm is not finite");
+        }
+        let lists = self.file.at(&self.posting_offsets);
+        let postings = self.file.at(&self.postings);
+        if lists[0] != 0 || lists[lists.len() - 1] as usize != postings.len() || !lists.is_sorted() {
+            return bad(layout::POSTING_OFFSETS, "the lists are not in order");
+        }
+        if postings.iter().any(|&doc| doc as usize >= self.docs) {
+            return bad(layout::POSTINGS, "a posting is not in the shard");
+        }
+        Ok(())
+    }
+
+    /// Number of documents, deleted ones included.
+    pub fn doc_count(&self) -> usize {
+        self.docs
+    }
+
+    /// Number of tokens, those of deleted documents included.
+    pub fn token_count(&self) -> usize {
+        self.tokens
+    }
+
+    /// The codec it was written with.
+    pub fn codec(&self) -> &Arc<ResidualCodec> {
+        &self.codec
+    }
+
+    /// The key of a document.
+    ///
+    /// # Panics
+    /// When `doc` is not in the shard.
+    pub fn doc_id(&self, doc: DocOrd) -> DocId {
+        DocId(self.doc_ids()[doc.0 as usize])
+    }
+
+    /// All keys, ascending.
+    pub(crate) fn doc_ids(&self) -> &[u64] {
+        self.file.at(&self.doc_ids)
+    }
+
+    /// Where a document lies.
+    pub fn find(&self, doc: DocId) -> Option<DocOrd> {
+        self.doc_ids().binary_search(&doc.0).ok().map(|at| DocOrd(at as u32))
+    }
+
+    /// The coded tokens of a document.
+    ///
+    /// # Panics
+    /// When `doc` is not in the shard.
+    pub fn tokens(&self, doc: DocOrd) -> ResidualTokens<'_> {
+        let offsets = self.file.at(&self.offsets);
+        let run = offsets[doc.0 as usize] as usize..offsets[doc.0 as usize + 1] as usize;
+        let plane = code_bytes(self.codec.dim(), self.codec.bits());
+        ResidualTokens {
+            bits: self.codec.bits(),
+            dim: self.codec.dim(),
+            levels: self.codec.levels(),
+            centroids: &self.file.at(&self.centroids)[run.clone()],
+            scales: &self.file.at(&self.scales)[run.clone()],
+            inverse_norms: &self.file.at(&self.inverse_norms)[run.clone()],
+            codes: &self.file.at(&self.codes)[run.start * plane..run.end * plane],
+        }
+    }
+
+    /// The tokens of a document as unit rows `[n, d]`, as near to what was added as the codec keeps them.
+    ///
+    /// # Panics
+    /// When `doc` is not in the shard.
+    pub fn decode(&self, doc: DocOrd) -> Vec<f32> {
+        self.codec.decode(&self.tokens(doc))
+    }
+
+    /// The documents that have a token at a centroid, ascending.
+    pub(crate) fn postings(&self, centroid: CentroidId) -> &[u32] {
+        let lists = self.file.at(&self.posting_offsets);
+        let list = lists[centroid.0 as usize] as usize..lists[centroid.0 as usize + 1] as usize;
+        &self.file.at(&self.postings)[list]
+    }
+
+    /// The file's identity.
+    pub(crate) fn digest(&self) -> u64 {
+        self.file.digest()
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn file_len(&self) -> usize {
+        self.file.len()
+    }
+
+    pub(crate) fn damaged(&self, what: &'static str, detail: String) -> crate::Error {
+        self.file.damaged(what, detail)
+    }
+}

@@ -1,0 +1,93 @@
+//! Writing a shard.
+
+use latewood_simd::ResidualTokens;
+
+use super::layout;
+use crate::codec::{CodedTokens, ResidualCodec};
+use crate::directory::Directory;
+use crate::error::Result;
+use crate::format::{ContainerWriter, Kind};
+use crate::ids::DocId;
+
+/// Gathers coded documents and writes them as one file.
+pub(crate) struct ShardWriter<'a> {
+    codec: &'a ResidualCodec,
+    doc_ids: Vec<u64>,
+    offsets: Vec<u32>,
+    tokens: CodedTokens,
+}
+
+impl<'a> ShardWriter<'a> {
+    pub(crate) fn new(codec: &'a ResidualCodec) -> Self {
+        Self { codec, doc_ids: Vec::new(), offsets: vec![0], tokens: CodedTokens::default() }
+    }
+
+    /// Adds a document whose tokens the codec made; documents come in ascending order.
+    pub(crate) fn add(&mut self, doc: DocId, tokens: &ResidualTokens<'_>) {
+        debug_assert!(self.doc_ids.last().is_none_or(|&last| last < doc.0) && !tokens.is_empty());
+        self.doc_ids.push(doc.0);
+        self.tokens.extend(tokens);
+        self.offsets.push(self.tokens.len() as u32);
+    }
+
+    /// Number of tokens so far.
+    pub(crate) fn token_count(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Number of documents so far.
+    pub(crate) fn doc_count(&self) -> usize {
+        self.doc_ids.len()
+    }
+
+    /// Writes the file `name`.
+    pub(crate) fn write(self, directory: &dyn Directory, name: &str) -> Result<()> {
+        let (posting_offsets, postings) = self.postings();
+        let meta = layout::Meta {
+            docs: self.doc_ids.len() as u32,
+            dim: self.codec.dim() as u32,
+            bits: self.codec.bits(),
+            centroids: self.codec.centroid_count() as u32,
+            tokens: self.tokens.len() as u64,
+            postings: postings.len() as u64,
+            codec: self.codec.digest(),
+        };
+        let mut file = ContainerWriter::create(directory, name, Kind::SHARD)?;
+        file.section(layout::META, bytemuck::bytes_of(&meta))?;
+        file.section(layout::DOC_IDS, bytemuck::cast_slice(&self.doc_ids))?;
+        file.section(layout::OFFSETS, bytemuck::cast_slice(&self.offsets))?;
+        file.section(layout::POSTING_OFFSETS, bytemuck::cast_slice(&posting_offsets))?;
+        file.section(layout::POSTINGS, bytemuck::cast_slice(&postings))?;
+        file.section(layout::CENTROIDS, bytemuck::cast_slice(&self.tokens.centroids))?;
+        file.section(layout::SCALES, bytemuck::cast_slice(&self.tokens.scales))?;
+        file.section(layout::INVERSE_NORMS, bytemuck::cast_slice(&self.tokens.inverse_norms))?;
+        file.section(layout::CODES, &self.tokens.codes)?;
+        file.finish().map(|_| ())
+    }
+
+    /// For each centroid, the documents that have a token there, ascending and once each: a counting sort.
+    fn postings(&self) -> (Vec<u32>, Vec<u32>) {
+        let mut seen = vec![u32::MAX; self.codec.centroid_count()];
+        let mut offsets = vec![0u32; self.codec.centroid_count() + 1];
+        let mut pairs = Vec::new();
+        for (doc, run) in self.offsets.windows(2).enumerate() {
+            for &c in &self.tokens.centroids[run[0] as usize..run[1] as usize] {
+                if std::mem::replace(&mut seen[c as usize], doc as u32) != doc as u32 {
+                    offsets[c as usize + 1] += 1;
+                    pairs.push((c, doc as u32));
+                }
+            }
+        }
+        for c in 1..offsets.len() {
+            offsets[c] += offsets[c - 1];
+        }
+        let mut next = offsets.clone();
+        let mut postings = vec![0; pairs.len()];
+        for (c, doc) in pairs {
+            let at = &mut next[c as usize];
+            postings[*at as usize] = doc;
+            *at += 1;
+        }
+        (offsets, postings)
+    }
+}

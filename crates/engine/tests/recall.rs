@@ -1,0 +1,113 @@
+//! Search against the exact oracle.
+
+mod common;
+
+use common::{Collection, DIM, collection};
+use latewood_engine::exact::ExactSearch;
+use latewood_engine::{DocId, Hit, Index, IndexOptions, Prefilter, RamDirectory, SearchParams};
+use roaring::RoaringTreemap;
+
+fn build(from: &Collection, bits: u32) -> Index {
+    let index = Index::create(RamDirectory::new(), IndexOptions::new(DIM).bits(bits)).unwrap();
+    let mut writer = index.writer().unwrap();
+    for (id, doc) in &from.docs {
+        writer.add(*id, doc.view()).unwrap();
+    }
+    writer.commit(None, &()).unwrap();
+    index
+}
+
+fn exact(from: &Collection, k: usize, keep: impl Fn(DocId) -> bool) -> Vec<Vec<Hit>> {
+    let mut search = ExactSearch::new(&from.queries, k).unwrap();
+    let docs: Vec<_> = from.docs.iter().filter(|(id, _)| keep(*id)).map(|(id, doc)| (*id, doc.view())).collect();
+    docs.chunks(100).for_each(|chunk| search.add(chunk).unwrap());
+    search.finish()
+}
+
+fn recall(found: &[Vec<Hit>], wanted: &[Vec<Hit>]) -> f64 {
+    let shared = |a: &Vec<Hit>, b: &Vec<Hit>| b.iter().filter(|w| a.iter().any(|f| f.doc == w.doc)).count();
+    let hits: usize = found.iter().zip(wanted).map(|(a, b)| shared(a, b)).sum();
+    hits as f64 / wanted.iter().map(Vec::len).sum::<usize>() as f64
+}
+
+fn search_all(from: &Collection, index: &Index, params: &SearchParams) -> Vec<Vec<Hit>> {
+    let searcher = index.searcher().unwrap();
+    from.queries.iter().map(|q| searcher.search(q, params).unwrap().hits).collect()
+}
+
+#[test]
+fn more_bits_find_more_of_the_exact_best() {
+    let from = collection(3000, 60, 1);
+    let wanted = exact(&from, 10, |_| true);
+    let mut recalls = Vec::new();
+    for (bits, least) in [(1, 0.55), (2, 0.75), (4, 0.93)] {
+        let index = build(&from, bits);
+        let params = SearchParams::new(10);
+        let got = recall(&search_all(&from, &index, &params), &wanted);
+        assert!(got >= least, "recall@10 at {bits} bits is {got:.3}, under {least}");
+        recalls.push(got);
+    }
+    assert!(recalls.is_sorted(), "{recalls:?}");
+}
+
+#[test]
+fn scores_are_near_the_exact_ones() {
+    let from = collection(300, 20, 2);
+    let index = build(&from, 4);
+    for (found, wanted) in search_all(&from, &index, &SearchParams::new(300)).iter().zip(exact(&from, 300, |_| true)) {
+        assert_eq!(found.len(), 300);
+        for hit in found {
+            let want = wanted.iter().find(|w| w.doc == hit.doc).unwrap().score;
+            assert!((hit.score - want).abs() < 0.05 * want.abs() + 0.1, "{} and {want}", hit.score);
+        }
+        assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+    }
+}
+
+#[test]
+fn a_selective_filter_loses_nothing() {
+    let from = collection(3000, 30, 3);
+    let index = build(&from, 4);
+    let kept = |id: DocId| id.0.is_multiple_of(97);
+    let only: RoaringTreemap = (0..3000).filter(|&id| kept(DocId(id))).collect();
+    let except: RoaringTreemap = (0..3000).filter(|&id| !kept(DocId(id))).collect();
+    let wanted = exact(&from, 10, kept);
+    let mut params = SearchParams::new(10);
+    params.probes = 1;
+    params.filter = Prefilter::Only(only);
+    let found = search_all(&from, &index, &params);
+    assert!(found.iter().flatten().all(|hit| kept(hit.doc)));
+    assert!(recall(&found, &wanted) >= 0.95);
+    params.filter = Prefilter::Except(except);
+    assert_eq!(found, search_all(&from, &index, &params), "the same set said the other way round");
+    params.filter = Prefilter::Only(RoaringTreemap::new());
+    assert!(search_all(&from, &index, &params).iter().all(Vec::is_empty));
+}
+
+#[test]
+fn the_same_input_gives_the_same_index_and_hits() {
+    let from = collection(500, 10, 4);
+    let (a, b) = (build(&from, 4), build(&from, 4));
+    for name in a.directory().list().unwrap() {
+        assert_eq!(*a.directory().open(&name).unwrap(), *b.directory().open(&name).unwrap(), "{name}");
+    }
+    let params = SearchParams::new(10);
+    assert_eq!(search_all(&from, &a, &params), search_all(&from, &b, &params));
+}
+
+#[test]
+fn smaller_budgets_still_find_the_best() {
+    let from = collection(3000, 40, 5);
+    let index = build(&from, 4);
+    let wanted = exact(&from, 1, |_| true);
+    let mut params = SearchParams::new(1);
+    params.rescored = 100;
+    params.probes = 4;
+    let searcher = index.searcher().unwrap();
+    for query in &from.queries {
+        let result = searcher.search(query, &params).unwrap();
+        assert_eq!(result.rescored, 100);
+        assert!(result.candidates > 100);
+    }
+    assert!(recall(&search_all(&from, &index, &params), &wanted) >= 0.85);
+}

@@ -1,0 +1,26 @@
+//! CPU kernels of Latewood, over plain slices.
+//!
+//! Late interaction spends its time in one shape of work: every row of a query against every token of
+//! many documents, `[q, d] x [n, d]`, followed by a maximum over the tokens. All kernels here put the
+//! *query rows in the SIMD lanes* (the query is transposed once, [`QueryF32`] and [`QueryI8`]) and
+//! broadcast the document's values, so that the maximum over tokens is a lane-wise maximum: no
+//! horizontal reduction, documents stay row-major, and their ragged lengths cost nothing.
+//!
+//! Each kernel exists as a plain scalar function, which is its specification, and as twins for
+//! instruction sets. [`Kernels::detect`] picks the best set once; [`Kernels::for_isa`] asks for one by
+//! name (tests tie the twins together). The integer part of [`Kernels::max_residual_dots`] is exact and
+//! its float part is evaluated in the same order everywhere, so all twins return the same bits; the f32
+//! kernels differ by rounding only (fused multiply-add or not).
+#![allow(unsafe_code, reason = "instruction-set intrinsics; each block states why it is sound")]
+
+mod dispatch;
+mod query;
+mod residual;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+pub use dispatch::{Isa, Kernels};
+pub use query::{LANES, QueryF32, QueryI8};
+pub use residual::{MAX_LEVEL, ResidualTokens, code_bytes, pack_codes, unpack_codes};
