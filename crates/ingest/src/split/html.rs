@@ -1,0 +1,598 @@
+//! HTML: the text that a reader sees, and where in the source it stands.
+//!
+//! A tokenizer by the WHATWG rules feeds [`Page`]; no tree is built, because tag soup then costs
+//! nothing and the text keeps its exact place. What is lost against a tree: elements that only
+//! style sheets hide are read.
+
+use std::convert::Infallible;
+use std::ops::Range;
+
+use html5gum::emitters::naive_next_state;
+use html5gum::{Emitter, Error, State, Tokenizer};
+
+use super::{Block, cut};
+
+/// The readable text of a page.
+pub(super) struct Readable {
+    pub(super) title: Option<String>,
+    pub(super) text: String,
+    pub(super) blocks: Vec<Block>,
+    pub(super) map: Map,
+}
+
+/// Reads a page.
+pub(super) fn read(source: &str) -> Readable {
+    let mut page = Page::new(source);
+    // Neither the reader, a string, nor the emitter can fail.
+    let Ok(()) = Tokenizer::new_with_emitter(source, Tags::new(&mut page)).finish();
+    page.finish()
+}
+
+/// From places in the readable text to places in the source: pieces in order.
+#[derive(Default)]
+pub(super) struct Map(Vec<Piece>);
+
+/// A piece of readable text: of the same bytes as its source, or, where the lengths differ, made
+/// of it as a whole (an entity).
+struct Piece {
+    text: Range<usize>,
+    source: Range<usize>,
+}
+
+impl Map {
+    /// The source from the first to the last byte that contributed to this text.
+    pub(super) fn source(&self, text: Range<usize>) -> Range<usize> {
+        let first = self.0.partition_point(|piece| piece.text.end <= text.start);
+        let last = self.0.partition_point(|piece| piece.text.start < text.end);
+        let start = self.0.get(first).map_or(0, |piece| piece.at(text.start, piece.source.start));
+        let end = last
+            .checked_sub(1)
+            .and_then(|last| self.0.get(last))
+            .map_or(start, |piece| piece.at(text.end.min(piece.text.end), piece.source.end));
+        start..end.max(start)
+    }
+
+    fn push(&mut self, text: Range<usize>, source: Range<usize>) {
+        if let Some(last) = self.0.last_mut()
+            && last.text.len() == last.source.len()
+            && text.len() == source.len()
+            // One blank between them in both is the same length too.
+            && text.start - last.text.end == source.start.wrapping_sub(last.source.end)
+            && text.start - last.text.end <= 1
+        {
+            last.text.end = text.end;
+            last.source.end = source.end;
+        } else {
+            self.0.push(Piece { text, source });
+        }
+    }
+}
+
+impl Piece {
+    /// The source of the place `at`, or `whole` where the piece cannot be divided.
+    fn at(&self, at: usize, whole: usize) -> usize {
+        if self.text.len() == self.source.len() {
+            self.source.start + at.saturating_sub(self.text.start)
+        } else {
+            whole
+        }
+    }
+}
+
+/// What stands between two words, from weak to strong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Gap {
+    None,
+    Space,
+    Break,
+    Cell,
+    Row,
+    Block,
+}
+
+/// The readable text so far.
+struct Page<'a> {
+    source: &'a str,
+    readable: Readable,
+    /// What has to be written before the next word.
+    gap: Gap,
+    block_start: usize,
+    /// Whether the open block has rows or items, to be cut at.
+    rows: bool,
+    /// Whether all of the open block is preformatted.
+    code: bool,
+    /// The level of the heading that the open block is, if it is one.
+    heading: Option<u8>,
+    /// The level of the heading whose tags we are between.
+    in_heading: Option<u8>,
+    in_title: bool,
+    /// How many of these we are inside of.
+    pre: usize,
+    items: usize,
+    cells: usize,
+    articles: usize,
+    headers: usize,
+    /// The element that is being left out, and how many of its name are open.
+    hidden: Option<(Vec<u8>, usize)>,
+    /// Elements of which no end follows: they are not left out, or all of the rest would be.
+    unclosed: Vec<Vec<u8>>,
+    /// Up to where the source has been used.
+    used: usize,
+    /// Source that is text as it stands, not written yet.
+    waiting: Range<usize>,
+}
+
+impl<'a> Page<'a> {
+    fn new(source: &'a str) -> Self {
+        let readable = Readable {
+            title: None,
+            text: String::with_capacity(source.len() / 4),
+            blocks: Vec::new(),
+            map: Map::default(),
+        };
+        Self {
+            source,
+            readable,
+            gap: Gap::None,
+            block_start: 0,
+            rows: false,
+            code: true,
+            heading: None,
+            in_heading: None,
+            in_title: false,
+            pre: 0,
+            items: 0,
+            cells: 0,
+            articles: 0,
+            headers: 0,
+            hidden: None,
+            unclosed: Vec::new(),
+            used: 0,
+            waiting: 0..0,
+        }
+    }
+
+    fn finish(mut self) -> Readable {
+        self.flush();
+        self.end_block();
+        let readable = &mut self.readable;
+        let title = readable.title.take().and_then(|title| super::heading_text(&title));
+        let first = readable.blocks.iter().filter_map(|block| block.heading.as_ref());
+        readable.title = title
+            .filter(|title| !title.is_empty())
+            .or_else(|| first.clone().find(|(level, _)| *level == 1).map(|(_, text)| text.clone()));
+        readable.blocks = Block::tile(&readable.text, std::mem::take(&mut readable.blocks));
+        self.readable
+    }
+
+    fn raise(&mut self, gap: Gap) {
+        self.gap = self.gap.max(gap);
+    }
+
+    /// Text of the page that ends at `end` in the source.
+    fn text(&mut self, text: &[u8], end: usize) {
+        let same = end
+            .checked_sub(text.len())
+            .filter(|start| *start >= self.used && self.source.as_bytes().get(*start..end) == Some(text));
+        if let Some(start) = same {
+            // The tokenizer may part the bytes of a character; together they are one again.
+            if start != self.waiting.end {
+                self.flush();
+                self.waiting.start = start;
+            }
+            self.waiting.end = end;
+            self.used = end;
+        } else {
+            // What is not the source's own bytes is made of all that was read since.
+            self.flush();
+            let place = self.used..end.max(self.used);
+            self.used = place.end;
+            self.write(&String::from_utf8_lossy(text), place);
+        }
+    }
+
+    /// Writes the text that waits.
+    fn flush(&mut self) {
+        let place = std::mem::replace(&mut self.waiting, self.used..self.used);
+        let source = self.source;
+        if let Some(text) = source.get(place.clone()).filter(|text| !text.is_empty()) {
+            self.write(text, place);
+        }
+    }
+
+    fn write(&mut self, text: &str, place: Range<usize>) {
+        if self.hidden.is_some() {
+            return;
+        }
+        if self.in_title {
+            self.readable.title.get_or_insert_default().push_str(text);
+        } else if self.pre > 0 {
+            self.preformatted(text, place);
+        } else {
+            self.words(text, place);
+        }
+    }
+
+    fn words(&mut self, text: &str, source: Range<usize>) {
+        let exact = text.len() == source.len();
+        let mut rest = text;
+        loop {
+            let word = rest.trim_start();
+            if word.len() < rest.len() {
+                self.raise(Gap::Space);
+            }
+            if word.is_empty() {
+                return;
+            }
+            let len = word.find(char::is_whitespace).unwrap_or(word.len());
+            let at = source.start + text.len() - word.len();
+            let place = if exact { at..at + len } else { source.clone() };
+            self.push(&word[..len], place);
+            rest = &word[len..];
+        }
+    }
+
+    /// Text whose white space counts; only blank lines before it do not.
+    fn preformatted(&mut self, text: &str, source: Range<usize>) {
+        let exact = text.len() == source.len();
+        let mut text = text;
+        if self.gap == Gap::Block || self.readable.text.len() == self.block_start {
+            text = text.trim_start_matches('\n');
+        }
+        if text.is_empty() {
+            return;
+        }
+        let place = if exact { source.end - text.len()..source.end } else { source };
+        self.push(text, place);
+    }
+
+    fn push(&mut self, text: &str, source: Range<usize>) {
+        let gap = std::mem::replace(&mut self.gap, Gap::None);
+        if gap == Gap::Block {
+            self.end_block();
+            self.heading = self.in_heading;
+        }
+        let readable = &mut self.readable;
+        if readable.text.is_empty() {
+            self.heading = self.in_heading;
+        } else {
+            readable.text.push_str(match gap {
+                Gap::None => "",
+                Gap::Space => " ",
+                Gap::Cell => " | ",
+                Gap::Break | Gap::Row => "\n",
+                Gap::Block => "\n\n",
+            });
+            self.rows |= gap == Gap::Row;
+        }
+        if gap == Gap::Block {
+            self.block_start = readable.text.len();
+        }
+        self.code &= self.pre > 0;
+        let start = readable.text.len();
+        readable.text.push_str(text);
+        readable.map.push(start..readable.text.len(), source);
+    }
+
+    fn end_block(&mut self) {
+        let span = self.block_start..self.readable.text.len();
+        if !span.is_empty() {
+            let steps = match (self.code, self.rows) {
+                (true, _) => cut::CODE,
+                (_, true) => cut::ROWS,
+                _ => cut::PROSE,
+            };
+            let text = &self.readable.text[span.clone()];
+            let heading = self.heading.take().zip(super::heading_text(text));
+            self.readable.blocks.push(Block { heading, ..Block::new(span, steps) });
+        }
+        self.rows = false;
+        self.code = true;
+    }
+
+    /// A start tag that ends at `end` in the source.
+    fn start_tag(&mut self, name: &[u8], self_closing: bool, end: usize) {
+        self.flush();
+        self.used = end;
+        if let Some((hidden, depth)) = &mut self.hidden {
+            *depth += usize::from(hidden == name && !self_closing);
+            return;
+        }
+        if self.hides(name) && !self_closing && self.closes(name, end) {
+            self.hidden = Some((name.to_vec(), 1));
+            return;
+        }
+        self.boundary(name);
+        match name {
+            b"title" => self.in_title = self.readable.title.is_none() && !self_closing,
+            b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" => {
+                self.in_heading = Some(name[1] - b'0');
+            }
+            // A heading that was not closed ends where a block begins that cannot be in it.
+            b"p" | b"ul" | b"ol" | b"table" | b"section" => self.in_heading = None,
+            _ => {}
+        }
+        if let Some(count) = self.nesting(name) {
+            *count += 1;
+        }
+    }
+
+    fn end_tag(&mut self, name: &[u8], end: usize) {
+        self.flush();
+        self.used = end;
+        if let Some((hidden, depth)) = &mut self.hidden {
+            *depth -= usize::from(hidden == name);
+            if *depth == 0 {
+                self.hidden = None;
+                self.raise(if is_inline(name) { Gap::Space } else { Gap::Block });
+            }
+            return;
+        }
+        if let Some(count) = self.nesting(name) {
+            *count = count.saturating_sub(1);
+        }
+        self.boundary(name);
+        match name {
+            b"title" => self.in_title = false,
+            b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" => self.in_heading = None,
+            _ => {}
+        }
+    }
+
+    /// The counter of the elements that change how their content is read.
+    fn nesting(&mut self, name: &[u8]) -> Option<&mut usize> {
+        match name {
+            b"pre" | b"xmp" | b"listing" | b"plaintext" => Some(&mut self.pre),
+            b"ul" | b"ol" | b"dl" | b"menu" => Some(&mut self.items),
+            b"table" => Some(&mut self.cells),
+            b"main" | b"article" => Some(&mut self.articles),
+            b"header" => Some(&mut self.headers),
+            _ => None,
+        }
+    }
+
+    /// The gap that a tag of this name makes, opening or closing.
+    fn boundary(&mut self, name: &[u8]) {
+        let gap = match name {
+            b"td" | b"th" => Gap::Cell,
+            b"br" => Gap::Break,
+            b"li" | b"tr" | b"dt" | b"dd" | b"option" => Gap::Row,
+            // A list in a list, a paragraph in an item: parts of one block.
+            b"p" | b"div" | b"ul" | b"ol" | b"dl" | b"menu" if self.items > 0 => Gap::Row,
+            b"div" | b"center" if self.cells > 0 => Gap::Break,
+            b"p" | b"div" | b"ul" | b"ol" | b"dl" | b"menu" | b"table" | b"caption" | b"pre" | b"xmp" | b"listing"
+            | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"section" | b"article" | b"main" | b"header"
+            | b"footer" | b"nav" | b"aside" | b"hgroup" | b"blockquote" | b"figure" | b"figcaption" | b"details"
+            | b"summary" | b"address" | b"form" | b"fieldset" | b"legend" | b"hr" | b"body" | b"head" | b"html"
+            | b"center" | b"title" => Gap::Block,
+            _ => return,
+        };
+        self.raise(gap);
+    }
+
+    /// Whether the content of this element is not what a reader came for.
+    fn hides(&self, name: &[u8]) -> bool {
+        match name {
+            // The header of an article holds its heading, next to menus; that of a page, menus.
+            b"header" => self.articles == 0,
+            b"ul" | b"ol" | b"menu" => self.headers > 0,
+            b"nav" | b"footer" | b"aside" | b"script" | b"style" | b"template" => true,
+            _ => is_inline(name),
+        }
+    }
+
+    /// Whether an end tag of this name follows.
+    fn closes(&mut self, name: &[u8], from: usize) -> bool {
+        if self.unclosed.iter().any(|unclosed| unclosed == name) {
+            return false;
+        }
+        let rest = &self.source.as_bytes()[from.min(self.source.len())..];
+        let found = self.source[self.source.floor_char_boundary(from)..]
+            .match_indices("</")
+            .any(|(at, _)| rest.get(at + 2..at + 2 + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name)));
+        if !found {
+            self.unclosed.push(name.to_vec());
+        }
+        found
+    }
+}
+
+/// Elements that are left out and may stand in the middle of a sentence.
+fn is_inline(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"svg"
+            | b"noscript"
+            | b"iframe"
+            | b"object"
+            | b"canvas"
+            | b"audio"
+            | b"video"
+            | b"button"
+            | b"select"
+            | b"datalist"
+            | b"textarea"
+            | b"noembed"
+            | b"noframes"
+    )
+}
+
+/// Passes tags and text from the tokenizer on to the page, with the place where each ends.
+struct Tags<'p, 'a> {
+    page: &'p mut Page<'a>,
+    /// How far the tokenizer has read.
+    position: usize,
+    name: Vec<u8>,
+    is_start: bool,
+    self_closing: bool,
+    last_start: Vec<u8>,
+}
+
+impl<'p, 'a> Tags<'p, 'a> {
+    fn new(page: &'p mut Page<'a>) -> Self {
+        Self { page, position: 0, name: Vec::new(), is_start: false, self_closing: false, last_start: Vec::new() }
+    }
+
+    fn init(&mut self, is_start: bool) {
+        self.name.clear();
+        self.is_start = is_start;
+        self.self_closing = false;
+    }
+}
+
+impl Emitter for Tags<'_, '_> {
+    type Token = Infallible;
+
+    fn move_position(&mut self, offset: isize) {
+        self.position = self.position.saturating_add_signed(offset);
+    }
+
+    fn emit_string(&mut self, text: &[u8]) {
+        let end = self.position.min(self.page.source.len());
+        self.page.text(text, end);
+    }
+
+    fn init_start_tag(&mut self) {
+        self.init(true);
+    }
+
+    fn init_end_tag(&mut self) {
+        self.init(false);
+    }
+
+    fn push_tag_name(&mut self, name: &[u8]) {
+        self.name.extend_from_slice(name);
+    }
+
+    fn set_self_closing(&mut self) {
+        self.self_closing = true;
+    }
+
+    fn emit_current_tag(&mut self) -> Option<State> {
+        let end = self.position.min(self.page.source.len());
+        if !self.is_start {
+            self.page.end_tag(&self.name, end);
+            return None;
+        }
+        self.page.start_tag(&self.name, self.self_closing, end);
+        self.last_start.clone_from(&self.name);
+        // `<script/>` has no content in XHTML; in HTML no one writes it.
+        if self.self_closing { None } else { naive_next_state(&self.name) }
+    }
+
+    fn current_is_appropriate_end_tag_token(&mut self) -> bool {
+        !self.is_start && !self.last_start.is_empty() && self.last_start == self.name
+    }
+
+    fn set_last_start_tag(&mut self, name: Option<&[u8]>) {
+        self.last_start = name.unwrap_or_default().to_vec();
+    }
+
+    fn emit_current_comment(&mut self) {
+        self.page.used = self.position.min(self.page.source.len());
+    }
+
+    fn emit_current_doctype(&mut self) {
+        self.page.used = self.position.min(self.page.source.len());
+    }
+
+    fn should_emit_errors(&mut self) -> bool {
+        false
+    }
+
+    fn pop_token(&mut self) -> Option<Infallible> {
+        None
+    }
+
+    // Attributes, comments and the document type are not read.
+    fn emit_eof(&mut self) {}
+    fn emit_error(&mut self, _: Error) {}
+    fn init_comment(&mut self) {}
+    fn init_doctype(&mut self) {}
+    fn init_attribute(&mut self) {}
+    fn set_force_quirks(&mut self) {}
+    fn push_comment(&mut self, _: &[u8]) {}
+    fn push_doctype_name(&mut self, _: &[u8]) {}
+    fn push_attribute_name(&mut self, _: &[u8]) {}
+    fn push_attribute_value(&mut self, _: &[u8]) {}
+    fn set_doctype_public_identifier(&mut self, _: &[u8]) {}
+    fn set_doctype_system_identifier(&mut self, _: &[u8]) {}
+    fn push_doctype_public_identifier(&mut self, _: &[u8]) {}
+    fn push_doctype_system_identifier(&mut self, _: &[u8]) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The readable text, having checked that blocks leave no gap and that text maps back.
+    fn text(source: &str) -> String {
+        let page = read(source);
+        let ends: Vec<usize> = page.blocks.iter().map(|block| block.span.end).collect();
+        let starts: Vec<usize> = page.blocks.iter().skip(1).map(|block| block.span.start).collect();
+        assert_eq!(starts, ends[..ends.len().saturating_sub(1)]);
+        page.text
+    }
+
+    #[test]
+    fn blocks_items_rows_and_cells() {
+        let source = "<body>\n<p>One <b>two</b>\n three</p><p>four<br>five</p>\
+            <ul><li>six<li><p>seven</p><ul><li>eight</ul></ul>\
+            <table><tr><th>a</th><th>b</th></tr><tr><td><div>1</div></td><td>2</td></tr></table>end";
+        assert_eq!(text(source), "One two three\n\nfour\nfive\n\nsix\nseven\neight\n\na | b\n1 | 2\n\nend");
+    }
+
+    #[test]
+    fn what_no_one_reads_is_left_out() {
+        let source = "<head><title>T &amp; t</title><style>p{}</style><script>if (a<b) \"</p>\"</script>\
+            </head><header><h1>Site</h1></header><nav><ul><li>Home</ul></nav><main><header><h1>Real\
+            </h1><ul><li>menu</ul></header>Text <svg><title>no</title><text>no</text></svg>here<!-- no -->.\
+            </main><aside>ad <aside>in ad</aside></aside><footer>foot</footer>";
+        assert_eq!(text(source), "Real\n\nText here.");
+        let page = read(source);
+        assert_eq!(page.title.as_deref(), Some("T & t"));
+        assert_eq!(page.blocks[0].heading, Some((1, "Real".to_owned())));
+    }
+
+    #[test]
+    fn tag_soup_does_not_hide_the_rest() {
+        assert_eq!(text("<nav>menu<p>text"), "menu\n\ntext");
+        assert_eq!(text("<h2>head<p>text</i></b> more"), "head\n\ntext more");
+        assert_eq!(text("a < b && c </> d <3"), "a < b && c d <3");
+        assert_eq!(text("R&é &日 &"), "R&é &日 &");
+        assert_eq!(text("<p>cut off <a href='x"), "cut off");
+        assert_eq!(text("<script src='x'/><p>text</p>"), "text");
+    }
+
+    #[test]
+    fn preformatted_text_keeps_its_lines() {
+        assert_eq!(
+            text("<p>x</p><pre><code>\nfn f() {\r\n    g();\n\n}\n</code></pre><p>y"),
+            "x\n\nfn f() {\n    g();\n\n}\n\n\ny"
+        );
+    }
+
+    #[test]
+    fn text_maps_to_its_exact_source() {
+        let source = "<p>caf&eacute;s  &lt;b&gt; <i>ov&#101;r</i> žluť\r\n&nbsp;kůň</p><p>next";
+        let page = read(source);
+        assert_eq!(page.text, "cafés <b> over žluť kůň\n\nnext");
+        let found = |needle: &str| {
+            let at = page.text.find(needle).unwrap();
+            &source[page.map.source(at..at + needle.len())]
+        };
+        assert_eq!(found("cafés"), "caf&eacute;s");
+        assert_eq!(found("af"), "af");
+        assert_eq!(found("<b>"), "&lt;b&gt;");
+        assert_eq!(found("over"), "ov&#101;r");
+        assert_eq!(found("uť"), "uť");
+        assert_eq!(found("žluť kůň"), "žluť\r\n&nbsp;kůň");
+        assert_eq!(found("kůň\n\nnext"), "kůň</p><p>next");
+    }
+
+    #[test]
+    fn the_first_heading_stands_in_for_a_title() {
+        assert_eq!(read("<title> </title><h2>B</h2><h1>A</h1>").title.as_deref(), Some("A"));
+        assert_eq!(read("<p>x").title, None);
+    }
+}
