@@ -1,5 +1,7 @@
 //! Adding, deleting, committing; snapshots and locks; damage.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
+
 mod common;
 
 use std::fs;

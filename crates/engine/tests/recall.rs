@@ -1,5 +1,7 @@
 //! Search against the exact oracle.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
+
 mod common;
 
 use common::{Collection, DIM, collection};

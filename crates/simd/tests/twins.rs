@@ -1,5 +1,7 @@
 //! Every twin against the scalar kernels, on random ragged inputs.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
+
 use half::f16;
 use latewood_simd::{Isa, Kernels, LANES, MAX_LEVEL, QueryF32, QueryI8, ResidualTokens, code_bytes};
 use proptest::prelude::*;

@@ -184,6 +184,14 @@ impl Index {
         &*self.directory
     }
 
+    /// The newest commit's generation: cheap to ask, and larger than a searcher's where that one is behind.
+    ///
+    /// # Errors
+    /// When the manifest is missing or damaged.
+    pub fn generation(&self) -> Result<u64> {
+        Manifest::read(&*self.directory).map(|(manifest, ..)| manifest.generation)
+    }
+
     /// A reader of the newest commit, which it keeps whatever is committed later.
     ///
     /// # Errors

@@ -1,0 +1,90 @@
+//! `latewood eval`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use latewood::eval::{self, Collection, EvalOptions, EvalReport, Metrics};
+
+use crate::args::{Args, EvalArgs};
+use crate::progress::Progress;
+use crate::{model, output};
+
+pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
+    if let Some(run) = &own.run {
+        let judgements = Collection::read_judgements(&own.dir)?;
+        let metrics = eval::score(&judgements, &eval::read_run(run)?);
+        if args.json {
+            output::json_line(&metrics)?;
+        } else {
+            table(&[("run", metrics)])?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let collection = Collection::read(&own.dir)?;
+    let encoder = model::load(args)?;
+    let progress = Progress::new(args.quiet);
+    let report = eval::evaluate(&collection, &*encoder, &options(args, own), &|event| progress.eval(event))?;
+    progress.clear();
+    if let Some(path) = &own.save_run {
+        eval::write_run(path, &report.run, "latewood")?;
+    }
+    if args.json {
+        output::json_line(&report)?;
+    } else {
+        print(&report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &Args, own: &EvalArgs) -> EvalOptions {
+    let mut options = EvalOptions::default();
+    options.bits = own.bits;
+    options.exact = !own.no_exact;
+    options.index = args.index.clone();
+    options.params.probes = own.probes.unwrap_or(options.params.probes);
+    options.params.rescored = own.rescored.unwrap_or(options.params.rescored);
+    options
+}
+
+fn print(report: &EvalReport) -> anyhow::Result<()> {
+    let exact = report.exact.map(|metrics| ("exact MaxSim", metrics));
+    let rows: Vec<_> = std::iter::once(("index", report.metrics)).chain(exact).collect();
+    table(&rows)?;
+    let mut out = io::stdout().lock();
+    if let (Some(at_10), Some(at_100)) = (report.recall_10_of_exact, report.recall_100_of_exact) {
+        writeln!(
+            out,
+            "of the exact first 10 the index finds {:.1}%, of the first 100 {:.1}%",
+            at_10 * 100.0,
+            at_100 * 100.0
+        )?;
+    }
+    writeln!(
+        out,
+        "{} documents ({} empty, {} cut), {} queries ({} cut)",
+        report.documents, report.empty_documents, report.truncated_documents, report.queries, report.truncated_queries
+    )?;
+    writeln!(out, "encode   {:.1} s, {:.0} tokens/s", report.encode_s, report.encode_tokens_per_s)?;
+    writeln!(
+        out,
+        "build    {:.1} s, {} vectors, {} ({:.1} bytes a vector)",
+        report.build_s,
+        report.tokens,
+        output::bytes(report.index_bytes),
+        report.bytes_per_token
+    )?;
+    let stages = [("latency", report.latency_ms), ("encode", report.encode_query_ms), ("search", report.search_ms)];
+    for (name, ms) in stages {
+        writeln!(out, "{name:8} p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms", ms.p50, ms.p95, ms.p99)?;
+    }
+    Ok(())
+}
+
+fn table(rows: &[(&str, Metrics)]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{:14}{:>10}{:>10}{:>12}{:>12}", "", "NDCG@10", "MRR@10", "Recall@10", "Recall@100")?;
+    for (name, m) in rows {
+        writeln!(out, "{name:14}{:>10.4}{:>10.4}{:>12.4}{:>12.4}", m.ndcg_10, m.mrr_10, m.recall_10, m.recall_100)?;
+    }
+    Ok(())
+}

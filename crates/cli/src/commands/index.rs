@@ -1,0 +1,38 @@
+//! `latewood index`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::args::{Args, IndexArgs};
+use crate::output;
+
+pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
+    let start = Instant::now();
+    let index = super::open_or_create(args, own.path.as_deref())?;
+    let report = super::sync(args, &index)?;
+    let seconds = start.elapsed().as_secs_f64();
+    if args.json {
+        let skipped: Vec<_> = report.skipped.iter().map(|s| json!({ "path": s.path, "reason": s.reason })).collect();
+        output::json_line(&json!({
+            "index": index.path(), "root": index.root(), "added": report.added, "updated": report.updated,
+            "moved": report.moved, "removed": report.removed, "unchanged": report.unchanged,
+            "passages": report.passages, "tokens": report.tokens, "skipped": skipped, "seconds": seconds,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{} in {seconds:.1} s: {}", output::summary(&report), index.path().display())?;
+    if own.verbose {
+        for left_out in &report.skipped {
+            writeln!(out, "skipped {}", output::printable(&left_out.to_string()))?;
+        }
+    } else {
+        for (reason, count) in output::skipped_by_reason(&report.skipped) {
+            writeln!(out, "skipped {count}: {reason}")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,49 @@
+//! The subcommands, one file each.
+
+pub(crate) mod eval;
+pub(crate) mod index;
+pub(crate) mod search;
+pub(crate) mod serve;
+pub(crate) mod status;
+
+use std::path::Path;
+
+use latewood::{Error, Location, SyncOptions, SyncReport, TextIndex};
+
+use crate::args::Args;
+use crate::progress::Progress;
+use crate::{model, output};
+
+/// Opens the index for `path`, making one if there is none.
+fn open_or_create(args: &Args, path: Option<&Path>) -> anyhow::Result<TextIndex> {
+    Ok(TextIndex::open_or_create(Location::find(path, args.index.as_deref())?, model::load(args)?)?)
+}
+
+/// Opens the index for `path`.
+fn open(args: &Args, path: Option<&Path>) -> anyhow::Result<TextIndex> {
+    Ok(TextIndex::open(Location::find(path, args.index.as_deref())?, model::load(args)?)?)
+}
+
+/// Brings an index up to date, under a progress bar. A folder without documents gets no index.
+fn sync(args: &Args, index: &TextIndex) -> latewood::Result<SyncReport> {
+    let progress = Progress::new(args.quiet);
+    let result = index.sync(&SyncOptions::default(), &progress);
+    progress.clear();
+    if matches!(result, Err(Error::NoDocuments { .. })) {
+        index.clone().remove_if_empty()?;
+    }
+    result
+}
+
+/// As [`sync`] before reading: where another process is writing, its last commit will do.
+fn refresh(args: &Args, index: &TextIndex) -> anyhow::Result<()> {
+    match sync(args, index) {
+        Ok(report) if report.changes() > 0 => output::note(args.quiet, &output::summary(&report)),
+        Ok(_) => {}
+        Err(error) if error.is_locked() && !index.reader()?.catalog().files.is_empty() => {
+            output::note(args.quiet, &format!("searching the last commit: {error}"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}

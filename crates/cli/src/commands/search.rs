@@ -1,0 +1,28 @@
+//! `latewood search`
+
+use std::process::ExitCode;
+
+use latewood::SearchOptions;
+
+use crate::args::{Args, SearchArgs};
+use crate::output;
+
+pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
+    if own.query.trim().is_empty() {
+        return Err(latewood::Error::EmptyQuery.into());
+    }
+    let index = if own.no_refresh {
+        super::open(args, own.path.as_deref())?
+    } else {
+        let index = super::open_or_create(args, own.path.as_deref())?;
+        super::refresh(args, &index)?;
+        index
+    };
+    let answer = index.reader()?.search(&own.query, &SearchOptions::new(own.k as usize))?;
+    if args.json {
+        answer.hits.iter().try_for_each(output::json_line)?;
+    } else {
+        output::hits(&answer.hits)?;
+    }
+    Ok(if answer.hits.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}

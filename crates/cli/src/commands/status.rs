@@ -1,0 +1,60 @@
+//! `latewood status`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::args::{Args, StatusArgs};
+use crate::output::{self, bytes};
+
+pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let index = super::open(args, own.path.as_deref())?;
+    let reader = index.reader()?;
+    let info = reader.info();
+    let catalog = reader.catalog();
+    let text_bytes = reader.text_bytes()?;
+    let skipped: Vec<_> = catalog.skipped.iter().map(latewood::LeftOut::from).collect();
+    if args.json {
+        let shard = |s: &latewood::engine::ShardInfo| {
+            json!({
+                "file": s.file, "documents": s.docs, "deleted": s.deleted, "tokens": s.tokens,
+                "centroids": s.centroids, "bytes": s.bytes,
+            })
+        };
+        let shards: Vec<_> = info.shards.iter().map(shard).collect();
+        output::json_line(&json!({
+            "index": index.path(), "root": index.root(), "model": info.model, "generation": info.generation,
+            "dim": info.dim, "bits": info.bits, "files": catalog.files.len(), "passages": info.docs(),
+            "tokens": info.tokens(), "vector_bytes": info.bytes(), "text_bytes": text_bytes, "shards": shards,
+            "skipped": output::skipped_by_reason(&skipped).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            "backend": reader.backend(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "index      {}", index.path().display())?;
+    writeln!(out, "documents  {} files of {}", catalog.files.len(), index.root().display())?;
+    writeln!(
+        out,
+        "passages   {}, {} token vectors of {} dimensions at {} bits",
+        info.docs(),
+        info.tokens(),
+        info.dim,
+        info.bits
+    )?;
+    let a_token = info.bytes() as f64 / info.tokens().max(1) as f64;
+    writeln!(
+        out,
+        "size       {} of vectors ({a_token:.1} bytes a token), {} of text",
+        bytes(info.bytes()),
+        bytes(text_bytes)
+    )?;
+    writeln!(out, "shards     {}, commit {}", info.shards.len(), info.generation)?;
+    writeln!(out, "model      {}", info.model.as_deref().unwrap_or("unknown"))?;
+    writeln!(out, "runs on    {}", reader.backend())?;
+    for (reason, count) in output::skipped_by_reason(&skipped) {
+        writeln!(out, "skipped    {count}: {reason}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

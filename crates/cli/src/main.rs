@@ -1,0 +1,40 @@
+//! The program `latewood`.
+//!
+//! Exit codes: 0 found (or done), 1 nothing found, 2 error.
+
+mod args;
+mod commands;
+mod model;
+mod output;
+mod progress;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match &args.command {
+        Command::Search(own) => commands::search::run(&args, own),
+        Command::Index(own) => commands::index::run(&args, own),
+        Command::Status(own) => commands::status::run(&args, own),
+        Command::Serve(own) => commands::serve::run(&args, own),
+        Command::Eval(own) => commands::eval::run(&args, own),
+    };
+    match result {
+        Ok(code) => code,
+        // Whoever read the output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}

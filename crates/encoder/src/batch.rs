@@ -1,0 +1,92 @@
+//! Which texts go through the network together.
+//!
+//! A batch is a rectangle, `texts * longest`; what a shorter text does not fill is padding, computed for
+//! nothing. So texts are sorted by length before they are cut into batches, and a batch takes texts as
+//! long as its rectangle stays within a budget of tokens: memory is bounded whatever the lengths, and
+//! padding is a few in a hundred.
+
+use burn::prelude::*;
+
+/// Tokens of a batch, padding included, unless one text alone has more.
+pub(crate) static BUDGET: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| std::env::var("BUDGET").map_or(4096, |s| s.parse().unwrap()));
+
+/// Cuts texts of the lengths `lens` into batches of indices, shortest texts first.
+pub(crate) fn plan(lens: &[usize], budget: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lens.len()).collect();
+    order.sort_by_key(|&i| lens[i]);
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for i in order {
+        match batches.last_mut() {
+            // Sorted: text `i` is the longest of the batch it joins.
+            Some(batch) if (batch.len() + 1) * lens[i] <= budget => batch.push(i),
+            _ => batches.push(vec![i]),
+        }
+    }
+    batches
+}
+
+/// The input of the network: `b` texts, all padded to the longest, `s`.
+pub(crate) struct Batch<B: Backend> {
+    /// `[b, s]`, 0 at padding.
+    pub(crate) ids: Tensor<B, 2, Int>,
+    /// `[b, s]`, true at padding; none when there is none.
+    pub(crate) padding: Option<Tensor<B, 2, Bool>>,
+}
+
+impl<B: Backend> Batch<B> {
+    /// The batch of `texts`, none of them without ids.
+    pub(crate) fn new(texts: &[&[u32]], device: &B::Device) -> Self {
+        let (b, s) = (texts.len(), texts.iter().map(|ids| ids.len()).max().unwrap_or(0));
+        let mut ids = vec![0_i32; b * s];
+        let mut padding = vec![true; b * s];
+        for (at, text) in texts.iter().enumerate() {
+            for (to, id) in ids[at * s..].iter_mut().zip(*text) {
+                *to = id.cast_signed();
+            }
+            padding[at * s..][..text.len()].fill(false);
+        }
+        let padded = padding.contains(&true);
+        Self {
+            ids: Tensor::from_data(TensorData::new(ids, [b, s]), device),
+            padding: padded.then(|| Tensor::from_data(TensorData::new(padding, [b, s]), device)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn_flex::Flex;
+
+    #[test]
+    fn batches_stay_within_the_budget_and_hold_every_text_once() {
+        let lens: Vec<usize> = (0..500).map(|i| 2 + i * 7919 % 510).collect();
+        let batches = plan(&lens, 1024);
+        let mut seen: Vec<usize> = batches.concat();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..500).collect::<Vec<_>>());
+        let mut area = 0;
+        for batch in &batches {
+            let longest = batch.iter().map(|&i| lens[i]).max().unwrap();
+            assert!(batch.len() * longest <= 1024);
+            area += batch.len() * longest;
+        }
+        let tokens: usize = lens.iter().sum();
+        assert!(area < tokens + tokens / 20, "{area} padded for {tokens} tokens");
+    }
+
+    #[test]
+    fn a_text_over_the_budget_goes_alone() {
+        assert_eq!(plan(&[9, 3, 9], 8), [vec![1], vec![0], vec![2]]);
+        assert!(plan(&[], 8).is_empty());
+    }
+
+    #[test]
+    fn padding_only_where_lengths_differ() {
+        let even = Batch::<Flex>::new(&[&[1, 2], &[3, 4]], &Default::default());
+        assert!(even.padding.is_none());
+        let uneven = Batch::<Flex>::new(&[&[1, 2], &[3]], &Default::default());
+        assert_eq!(uneven.ids.into_data().to_vec::<i32>().unwrap(), [1, 2, 3, 0]);
+        assert_eq!(uneven.padding.unwrap().into_data().to_vec::<bool>().unwrap(), [false, false, false, true]);
+    }
+}

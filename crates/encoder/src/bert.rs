@@ -1,0 +1,195 @@
+//! The network: BERT (Devlin et al. 2019, arXiv:1810.04805), encoder only, for inference.
+//!
+//! Token ids `[b, s]` go in, one hidden state for each token comes out, `[b, s, h]`. Each layer is
+//! post-norm: `x = norm(x + attention(x)); x = norm(x + down(gelu(up(x))))`. Linear layers see the
+//! tokens of a batch as one matrix `[b*s, h]`; only attention knows where a text begins. The three
+//! projections of attention are one matrix, `[h, 3h]`, so that they are one product.
+//!
+//! Stored matrices are `[out, in]`; they stay so in memory and are multiplied through a transposed view.
+
+use burn::prelude::*;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{TensorPrimitive, module};
+
+use crate::config::BertConfig;
+use crate::error::Result;
+use crate::ops::Ops;
+use crate::weights::Weights;
+
+/// `y = x W + b`.
+pub(crate) struct Linear<B: Backend> {
+    /// `[in, out]`, a view of the stored `[out, in]`.
+    weight: Tensor<B, 2>,
+    /// `[out]`
+    bias: Option<Tensor<B, 1>>,
+}
+
+impl<B: Backend> Linear<B> {
+    /// The linear layers `names`, each `[out, in]` with a bias, side by side: `[in, names * out]`.
+    fn load(weights: &Weights, names: &[String], [input, output]: [usize; 2], device: &B::Device) -> Result<Self> {
+        let rows = names.len() * output;
+        let (mut weight, mut bias) = (Vec::with_capacity(rows * input), Vec::with_capacity(rows));
+        for name in names {
+            weights.append(&format!("{name}.weight"), &[output, input], &mut weight)?;
+            weights.append(&format!("{name}.bias"), &[output], &mut bias)?;
+        }
+        let bias = Some(Tensor::from_data(TensorData::new(bias, [rows]), device));
+        Ok(Self { weight: Tensor::from_data(TensorData::new(weight, [rows, input]), device).transpose(), bias })
+    }
+
+    /// The matrix `name`, `[out, in]`, without a bias.
+    pub(crate) fn load_matrix(
+        weights: &Weights,
+        name: &str,
+        [input, output]: [usize; 2],
+        device: &B::Device,
+    ) -> Result<Self> {
+        let weight = weights.read(name, [output, input])?;
+        let weight = Tensor::from_data(TensorData::new(weight, [output, input]), device).transpose();
+        Ok(Self { weight, bias: None })
+    }
+
+    /// `[n, in]` to `[n, out]`.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        module::linear(x, self.weight.clone(), self.bias.clone())
+    }
+}
+
+/// Normalises each row to mean 0 and variance 1, then scales and shifts it.
+struct LayerNorm<B: Backend> {
+    gamma: Tensor<B, 1>,
+    beta: Tensor<B, 1>,
+    epsilon: f64,
+}
+
+impl<B: Backend> LayerNorm<B> {
+    fn load(weights: &Weights, name: &str, config: &BertConfig, device: &B::Device) -> Result<Self> {
+        let read = |part: &str| -> Result<Tensor<B, 1>> {
+            let values = weights.read(&format!("{name}.{part}"), [config.hidden_size])?;
+            Ok(Tensor::from_data(TensorData::new(values, [config.hidden_size]), device))
+        };
+        Ok(Self { gamma: read("weight")?, beta: read("bias")?, epsilon: config.layer_norm_eps })
+    }
+
+    /// `[n, h]` to `[n, h]`, through the backend's fused operation.
+    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let (gamma, beta) = (self.gamma.clone(), self.beta.clone());
+        Tensor::from_primitive(TensorPrimitive::Float(B::layer_norm(
+            x.into_primitive().tensor(),
+            gamma.into_primitive().tensor(),
+            Some(beta.into_primitive().tensor()),
+            self.epsilon,
+        )))
+    }
+}
+
+/// What a token starts from: its word, its position, and text type 0.
+struct Embeddings<B: Backend> {
+    /// `[vocabulary, h]`
+    word: Tensor<B, 2>,
+    /// `[positions, h]`, the vector of type 0 added to each.
+    position: Tensor<B, 2>,
+    norm: LayerNorm<B>,
+}
+
+impl<B: Backend> Embeddings<B> {
+    fn load(weights: &Weights, config: &BertConfig, device: &B::Device) -> Result<Self> {
+        let h = config.hidden_size;
+        let read = |name: &str, rows: usize| -> Result<Tensor<B, 2>> {
+            let values = weights.read(&format!("embeddings.{name}_embeddings.weight"), [rows, h])?;
+            Ok(Tensor::from_data(TensorData::new(values, [rows, h]), device))
+        };
+        let types = read("token_type", config.type_vocab_size)?;
+        Ok(Self {
+            word: read("word", config.vocab_size)?,
+            position: read("position", config.max_position_embeddings)? + types.narrow(0, 0, 1),
+            norm: LayerNorm::load(weights, "embeddings.LayerNorm", config, device)?,
+        })
+    }
+
+    /// Ids `[b, s]` to `[b*s, h]`.
+    fn forward(&self, ids: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+        let [b, s] = ids.dims();
+        let words = module::embedding(self.word.clone(), ids);
+        let x = words + self.position.clone().narrow(0, 0, s).unsqueeze::<3>();
+        let h = x.dims()[2];
+        self.norm.forward(x.reshape([b * s, h]))
+    }
+}
+
+/// One layer: attention, then two linear layers with a GELU between, each added to its input and normalised.
+struct Layer<B: Backend> {
+    query_key_value: Linear<B>,
+    attention_out: Linear<B>,
+    attention_norm: LayerNorm<B>,
+    up: Linear<B>,
+    down: Linear<B>,
+    norm: LayerNorm<B>,
+    heads: usize,
+}
+
+impl<B: Ops> Layer<B> {
+    fn load(weights: &Weights, at: usize, config: &BertConfig, device: &B::Device) -> Result<Self> {
+        let (h, wide) = (config.hidden_size, config.intermediate_size);
+        let prefix = format!("encoder.layer.{at}");
+        let linear = |name: &str, shape| Linear::load(weights, &[format!("{prefix}.{name}")], shape, device);
+        let norm = |name: &str| LayerNorm::load(weights, &format!("{prefix}.{name}"), config, device);
+        let attention = ["query", "key", "value"].map(|name| format!("{prefix}.attention.self.{name}"));
+        Ok(Self {
+            query_key_value: Linear::load(weights, &attention, [h, h], device)?,
+            attention_out: linear("attention.output.dense", [h, h])?,
+            attention_norm: norm("attention.output.LayerNorm")?,
+            up: linear("intermediate.dense", [h, wide])?,
+            down: linear("output.dense", [wide, h])?,
+            norm: norm("output.LayerNorm")?,
+            heads: config.num_attention_heads,
+        })
+    }
+
+    /// `x` is `[b*s, h]`, `mask` `[b, 1, s, s]`.
+    fn forward(&self, x: Tensor<B, 2>, [b, s]: [usize; 2], mask: Option<Tensor<B, 4, Bool>>) -> Tensor<B, 2> {
+        let a = self.attention(x.clone(), [b, s], mask);
+        let x = self.attention_norm.forward(self.attention_out.forward(a) + x);
+        let wide = self.up.forward(x.clone()).into_primitive().tensor();
+        let wide = Tensor::from_primitive(TensorPrimitive::Float(B::exact_gelu(wide)));
+        self.norm.forward(self.down.forward(wide) + x)
+    }
+
+    /// `softmax(q k^T / sqrt(h / heads)) v` in each head; `[b*s, h]` to `[b*s, h]`.
+    fn attention(&self, x: Tensor<B, 2>, [b, s]: [usize; 2], mask: Option<Tensor<B, 4, Bool>>) -> Tensor<B, 2> {
+        let h = x.dims()[1];
+        let parts = self.query_key_value.forward(x).reshape([b, s, 3, self.heads, h / self.heads]);
+        let part = |i: usize| parts.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2);
+        let (q, k, v) = (part(0), part(1), part(2));
+        let out = module::attention(q, k, v, mask, None, AttentionModuleOptions::default());
+        out.swap_dims(1, 2).reshape([b * s, h])
+    }
+}
+
+/// The network.
+pub(crate) struct Bert<B: Backend> {
+    embeddings: Embeddings<B>,
+    layers: Vec<Layer<B>>,
+}
+
+impl<B: Ops> Bert<B> {
+    /// Reads the tensors that `config` implies, under their Hugging Face names.
+    pub(crate) fn load(weights: &Weights, config: &BertConfig, device: &B::Device) -> Result<Self> {
+        let embeddings = Embeddings::load(weights, config, device)?;
+        let layers = (0..config.num_hidden_layers).map(|at| Layer::load(weights, at, config, device));
+        Ok(Self { embeddings, layers: layers.collect::<Result<_>>()? })
+    }
+
+    /// Hidden states `[b, s, h]` of the ids `[b, s]`, `s` at most the number of positions.
+    ///
+    /// `padding` `[b, s]` is true where a text has ended; none when all texts have `s` tokens. No token
+    /// attends to padding; the rows at padding are values without meaning.
+    pub(crate) fn forward(&self, ids: Tensor<B, 2, Int>, padding: Option<Tensor<B, 2, Bool>>) -> Tensor<B, 3> {
+        let [b, s] = ids.dims();
+        let mask = padding.map(|p| p.reshape([b, 1, 1, s]).expand([b, 1, s, s]));
+        let x = self.embeddings.forward(ids);
+        let x = self.layers.iter().fold(x, |x, layer| layer.forward(x, [b, s], mask.clone()));
+        let h = x.dims()[1];
+        x.reshape([b, s, h])
+    }
+}

@@ -1,0 +1,135 @@
+//! What can go wrong between the files of a model and a matrix of embeddings, each cause with the values that name it.
+
+use std::path::PathBuf;
+
+/// The encoder's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure of loading a model or encoding with it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The folder lacks a file of the model.
+    #[error("{} holds no {file}: a model folder needs {needed}", dir.display(), needed = crate::files::FILE_NAMES.join(", "))]
+    MissingFile {
+        /// The folder.
+        dir: PathBuf,
+        /// The file's name.
+        file: &'static str,
+    },
+    /// The file system refused.
+    #[error("{}: cannot read: {source}", path.display())]
+    Io {
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A JSON file does not parse, or lacks what it must say.
+    #[error("{file}: {source}")]
+    Json {
+        /// The file's name.
+        file: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// The model is of a kind that this encoder does not compute.
+    #[error("{file}: {what} {found} is not supported: {supported}")]
+    Unsupported {
+        /// The file's name.
+        file: &'static str,
+        /// The property: `model_type`, `hidden_act`, a tensor's type.
+        what: String,
+        /// Its value.
+        found: String,
+        /// What would be.
+        supported: &'static str,
+    },
+    /// A value is out of range, or two places disagree.
+    #[error("{file}: {what} is {found}, expected {expected}")]
+    Disagrees {
+        /// The file's name.
+        file: &'static str,
+        /// The property.
+        what: String,
+        /// Its value.
+        found: String,
+        /// What it must be, and where that comes from.
+        expected: String,
+    },
+    /// The tokenizer does not load or does not do what the encoder relies on.
+    #[error("tokenizer.json: {detail}")]
+    Tokenizer {
+        /// What does not hold.
+        detail: String,
+    },
+    /// The tokenizer gives ids that have no row in the embedding table.
+    #[error(
+        "tokenizer.json has the token id {largest_id}, but embeddings.word_embeddings.weight has {rows} rows only: \
+         the tokenizer is not the model's"
+    )]
+    VocabularyTooLarge {
+        /// The tokenizer's largest id.
+        largest_id: u32,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// A limit of tokens is over the number of positions that the model knows.
+    #[error("latewood.json: {what} is {max_tokens}, but the model has {positions} positions only")]
+    TooManyPositions {
+        /// The limit's name.
+        what: &'static str,
+        /// The limit.
+        max_tokens: usize,
+        /// The model's `max_position_embeddings`.
+        positions: usize,
+    },
+    /// The weights are no whole safetensors file.
+    #[error("model.safetensors ({len} bytes): damaged or cut short: {detail}")]
+    DamagedWeights {
+        /// Length of the file.
+        len: usize,
+        /// What the format's reader found.
+        detail: String,
+    },
+    /// A tensor of the model is not in the file.
+    #[error("model.safetensors has no tensor {name}")]
+    MissingTensor {
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("model.safetensors: tensor {name} has shape {found:?}, expected {expected:?}")]
+    WrongShape {
+        /// The tensor.
+        name: String,
+        /// What the configuration implies.
+        expected: Vec<usize>,
+        /// What the file holds.
+        found: Vec<usize>,
+    },
+    /// A tensor holds NaN or an infinity.
+    #[error("model.safetensors: tensor {name} holds {value} at element {at}")]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Index of the first such element.
+        at: usize,
+        /// The element.
+        value: f32,
+    },
+    /// The device that computes failed.
+    #[error("the network's result cannot be read: {detail}")]
+    Device {
+        /// What the backend said.
+        detail: String,
+    },
+    /// The model gave rows that are no valid embeddings.
+    #[error("text {text}: {source}")]
+    Embeddings {
+        /// Which of the texts given, from 0.
+        text: usize,
+        /// What is wrong with them.
+        source: latewood_engine::Error,
+    },
+}

@@ -1,0 +1,157 @@
+//! The four files of a model, and the digest that names them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// The files of a model folder, in the order in which the digest reads them.
+pub(crate) const FILE_NAMES: [&str; 4] = [CONFIG, DESCRIPTION, TOKENIZER, WEIGHTS];
+
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const DESCRIPTION: &str = "latewood.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+
+/// The bytes of a model's files, owned or compiled in.
+#[derive(Clone)]
+pub struct ModelFiles {
+    /// `config.json`: the network, as Hugging Face writes it.
+    pub config: Cow<'static, [u8]>,
+    /// `latewood.json`: from hidden states to embeddings, see [`crate::Description`].
+    pub description: Cow<'static, [u8]>,
+    /// `tokenizer.json`.
+    pub tokenizer: Cow<'static, [u8]>,
+    /// `model.safetensors`: weights in F32, F16 or BF16, or I8 with a scale for each row.
+    pub weights: Cow<'static, [u8]>,
+}
+
+impl ModelFiles {
+    /// Reads the four files of the folder `dir`.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`] or [`Error::Io`].
+    pub fn read(dir: &Path) -> Result<Self> {
+        let read = |file: &'static str| {
+            let path = dir.join(file);
+            match std::fs::read(&path) {
+                Ok(bytes) => Ok(Cow::Owned(bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    Err(Error::MissingFile { dir: dir.to_path_buf(), file })
+                }
+                Err(source) => Err(Error::Io { path, source }),
+            }
+        };
+        Ok(Self {
+            config: read(CONFIG)?,
+            description: read(DESCRIPTION)?,
+            tokenizer: read(TOKENIZER)?,
+            weights: read(WEIGHTS)?,
+        })
+    }
+
+    /// The default model, compiled in.
+    #[cfg(feature = "embedded")]
+    pub fn embedded() -> Self {
+        Self {
+            config: Cow::Borrowed(latewood_mini::CONFIG),
+            description: Cow::Borrowed(latewood_mini::DESCRIPTION),
+            tokenizer: Cow::Borrowed(latewood_mini::TOKENIZER),
+            weights: Cow::Borrowed(latewood_mini::WEIGHTS),
+        }
+    }
+
+    /// blake3 over the four files, each preceded by its length (u64, little-endian): every byte that
+    /// decides what an embedding is.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for bytes in [&self.config, &self.description, &self.tokenizer, &self.weights] {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+impl fmt::Debug for ModelFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut s = f.debug_struct("ModelFiles");
+        for (name, bytes) in FILE_NAMES.iter().zip([&self.config, &self.description, &self.tokenizer, &self.weights]) {
+            s.field(name, &format_args!("{} bytes", bytes.len()));
+        }
+        s.finish()
+    }
+}
+
+/// The name of a model and the first 64 bits of its digest: `latewood-mini@3f2a90c17be4d85f`.
+///
+/// An index records it, and queries encoded by another model are refused by comparing it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelId(String);
+
+impl ModelId {
+    /// The id of the model called `name` whose [digest](ModelFiles::digest) is `digest`.
+    pub fn new(name: &str, digest: &[u8; 32]) -> Self {
+        use fmt::Write;
+        let mut id = format!("{name}@");
+        for byte in &digest[..8] {
+            // Writing to a String cannot fail.
+            let _ = write!(id, "{byte:02x}");
+        }
+        Self(id)
+    }
+
+    /// The whole id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part before the `@`.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('@').map_or(&self.0, |(name, _)| name)
+    }
+}
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(weights: &'static [u8], tokenizer: &'static [u8]) -> ModelFiles {
+        ModelFiles {
+            config: Cow::Borrowed(b"{}"),
+            description: Cow::Borrowed(b"{}"),
+            tokenizer: Cow::Borrowed(tokenizer),
+            weights: Cow::Borrowed(weights),
+        }
+    }
+
+    #[test]
+    fn the_digest_depends_on_every_byte_and_where_it_is() {
+        let a = files(b"ab", b"c").digest();
+        assert_eq!(a, files(b"ab", b"c").digest());
+        assert_ne!(a, files(b"ax", b"c").digest());
+        assert_ne!(a, files(b"b", b"ca").digest());
+    }
+
+    #[test]
+    fn an_id_has_a_name_and_sixteen_digits() {
+        let id = ModelId::new("a@b", &[0xab; 32]);
+        assert_eq!(id.to_string(), "a@b@abababababababab");
+        assert_eq!((id.name(), id.as_str()), ("a@b", "a@b@abababababababab"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG), "{}").unwrap();
+        let text = ModelFiles::read(dir.path()).unwrap_err().to_string();
+        assert!(text.contains("holds no latewood.json") && text.contains("model.safetensors"), "{text}");
+    }
+}

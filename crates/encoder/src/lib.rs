@@ -1,0 +1,116 @@
+//! Text in, token embeddings out: the encoder of Latewood.
+//!
+//! A ColBERT encoder (Khattab and Zaharia 2020, arXiv:2004.12832) gives one unit vector for each token of
+//! a text, computed by a BERT that has read the whole text. Documents are encoded when they are indexed,
+//! queries when they are asked; what compares the two is in `latewood-engine`.
+//!
+//! ```no_run
+//! use latewood_encoder::{ColbertEncoder, Encoder};
+//!
+//! let encoder = ColbertEncoder::from_dir("models/latewood-mini".as_ref())?;
+//! let documents = encoder.encode_documents(&["Latewood is the denser part of a growth ring."])?;
+//! let queries = encoder.encode_queries(&["what is latewood"])?;
+//! assert_eq!(queries[0].embeddings.dim(), documents[0].embeddings.view().dim());
+//! # Ok::<(), latewood_encoder::Error>(())
+//! ```
+//!
+//! # The way of a text
+//!
+//! 1. `tokenize`: text to ids, `[CLS] pieces [SEP]`, cut to the model's limit.
+//! 2. `batch`: texts of like length together, `[b, s]`, within a budget of tokens.
+//! 3. `bert`: the network on a Burn backend, ids `[b, s]` to hidden states `[b, s, h]`; `ops` holds the
+//!    operations that a backend may do in its own way.
+//! 4. `colbert`: projection to `[b*s, d]`, choice of rows, normalisation.
+//!
+//! A model is four files ([`ModelFiles`]): the network's shape (`config.json`), the rules of steps 1 and 4
+//! ([`Description`], `latewood.json`), the tokenizer and the weights. Everything that could be wrong with
+//! them is found on loading: encoding fails only if the arithmetic gives values that are not finite.
+//!
+//! Work is spread over the current rayon pool; a caller who wants another number of threads installs a pool.
+
+mod batch;
+mod bert;
+mod colbert;
+mod config;
+mod description;
+mod error;
+mod files;
+mod ops;
+mod tokenize;
+mod weights;
+
+use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
+
+pub use colbert::ColbertEncoder;
+pub use description::{Description, PooledRows, Pooling, Role};
+pub use error::{Error, Result};
+pub use files::{ModelFiles, ModelId};
+pub use tokenize::{TextTokenizer, Tokens};
+
+/// The token id of a pooled row, in [`EncodedQuery::token_ids`] and [`EncodedDocument::token_ids`]: no vocabulary has it.
+pub const POOLED_TOKEN: u32 = u32::MAX;
+
+/// Text to token embeddings.
+///
+/// The same text gives the same embeddings to about 1e-5, alone or among others.
+pub trait Encoder: Send + Sync {
+    /// Values of an embedding.
+    fn dim(&self) -> usize;
+
+    /// What names the model; an index records it.
+    fn model_id(&self) -> &ModelId;
+
+    /// Tokens that a query may have, special ones included; what is over is cut off.
+    fn max_query_tokens(&self) -> usize;
+
+    /// Tokens that a document may have, special ones included; what is over is cut off.
+    fn max_document_tokens(&self) -> usize;
+
+    /// Word pieces of `text`, special tokens not included.
+    fn count_tokens(&self, text: &str) -> usize;
+
+    /// Encodes queries, in the order given.
+    ///
+    /// # Errors
+    /// When the network gives values that are not finite.
+    fn encode_queries(&self, texts: &[&str]) -> Result<Vec<EncodedQuery>>;
+
+    /// Encodes documents, in the order given. A text without words is encoded too, as its special tokens:
+    /// whether it deserves a place in an index is the caller's to say.
+    ///
+    /// # Errors
+    /// When the network gives values that are not finite, or a row of zeros.
+    fn encode_documents(&self, texts: &[&str]) -> Result<Vec<EncodedDocument>>;
+}
+
+/// A query, encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodedQuery {
+    /// Its rows: one for each token that the model's rules keep, and the pooled rows last if the model has any.
+    /// Token rows are of unit norm; the norm of a pooled row is its weight.
+    pub embeddings: QueryEmbeddings,
+    /// The token of each row; [`POOLED_TOKEN`] for a pooled one.
+    pub token_ids: Vec<u32>,
+    /// Tokens of the text, special ones included, before it was cut.
+    pub tokens: usize,
+    /// Whether it was cut.
+    pub truncated: bool,
+}
+
+/// A document, encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodedDocument {
+    /// Its rows: one for each token that the model's rules keep, and the pooled rows last if the model has any.
+    pub embeddings: TokenEmbeddings,
+    /// The token of each row; [`POOLED_TOKEN`] for a pooled one.
+    pub token_ids: Vec<u32>,
+    /// Tokens of the text, special ones included, before it was cut.
+    pub tokens: usize,
+    /// Whether it was cut.
+    pub truncated: bool,
+}
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<ColbertEncoder>();
+};

@@ -1,0 +1,140 @@
+//! From text to token ids: the `tokenizers` crate, with truncation that keeps the closing token.
+//!
+//! A text becomes `opening pieces closing`, for BERT `[CLS] pieces [SEP]`. What opens and closes is read
+//! once from the tokenizer's own template, so that cutting a text to a limit is cutting its pieces.
+
+use rayon::prelude::*;
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+
+/// A set of token ids, one bit each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TokenSet(Vec<u64>);
+
+impl TokenSet {
+    /// Adds `id`.
+    fn insert(&mut self, id: u32) {
+        let word = id as usize / 64;
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (id % 64);
+    }
+
+    /// Whether `id` is in the set.
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.0.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
+    }
+}
+
+impl FromIterator<u32> for TokenSet {
+    fn from_iter<I: IntoIterator<Item = u32>>(ids: I) -> Self {
+        let mut set = Self::default();
+        ids.into_iter().for_each(|id| set.insert(id));
+        set
+    }
+}
+
+/// The ids of one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// What the network sees: special tokens included, at most the limit.
+    pub ids: Vec<u32>,
+    /// How many there were before the text was cut.
+    pub total: usize,
+}
+
+impl Tokens {
+    /// Whether the text was cut.
+    pub fn truncated(&self) -> bool {
+        self.total > self.ids.len()
+    }
+}
+
+/// A tokenizer that cuts to a limit given with each call.
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    opening: Vec<u32>,
+    closing: Vec<u32>,
+}
+
+impl TextTokenizer {
+    /// Reads a `tokenizer.json`; the truncation and padding that it may ask for are ignored.
+    ///
+    /// # Errors
+    /// When the file is damaged, has no token for what it does not know, or puts special tokens inside a text.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        let mut inner = Tokenizer::from_bytes(json).map_err(cause)?;
+        inner.with_truncation(None).map_err(cause)?;
+        inner.with_padding(None);
+        // No vocabulary has this word: one without an unknown token fails here, not later.
+        inner.encode_fast("x".repeat(1000), true).map_err(cause)?;
+        let probe = inner.encode_fast("a", true).map_err(cause)?;
+        let special = probe.get_special_tokens_mask();
+        let first = special.iter().position(|m| *m == 0);
+        let last = special.iter().rposition(|m| *m == 0);
+        let (Some(first), Some(last)) = (first, last) else {
+            return Err(Error::Tokenizer { detail: "the text \"a\" has no tokens".into() });
+        };
+        if special[first..=last].contains(&1) {
+            return Err(Error::Tokenizer { detail: "special tokens stand inside the text \"a\"".into() });
+        }
+        let (opening, closing) = (probe.get_ids()[..first].to_vec(), probe.get_ids()[last + 1..].to_vec());
+        Ok(Self { inner, opening, closing })
+    }
+
+    /// Tokens that every text gets.
+    pub fn special_tokens(&self) -> usize {
+        self.opening.len() + self.closing.len()
+    }
+
+    /// The largest id that the tokenizer can give.
+    pub(crate) fn largest_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
+    /// The id of `token`, if the vocabulary has it.
+    pub(crate) fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The text of the token `id`, `##` before a piece that continues a word.
+    pub fn piece(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Number of word pieces of `text`.
+    pub fn count(&self, text: &str) -> usize {
+        // What can fail was tried on loading; a text has no more pieces than bytes.
+        self.inner.encode_fast(text, false).map_or(text.len(), |pieces| pieces.len())
+    }
+
+    /// The ids of `text`, at most `max` of them, but all special ones.
+    ///
+    /// # Errors
+    /// None that a tokenizer which [parsed](Self::parse) is known to give.
+    pub fn encode(&self, text: &str, max: usize) -> Result<Tokens> {
+        let pieces = self.inner.encode_fast(text, false).map_err(cause)?;
+        let pieces = pieces.get_ids();
+        let kept = &pieces[..pieces.len().min(max.saturating_sub(self.special_tokens()))];
+        let ids = [&self.opening, kept, &self.closing].concat();
+        Ok(Tokens { ids, total: pieces.len() + self.special_tokens() })
+    }
+
+    /// [`Self::encode`] of each text, on the threads of the current rayon pool.
+    pub(crate) fn encode_all(&self, texts: &[&str], max: usize) -> Result<Vec<Tokens>> {
+        texts.par_iter().map(|text| self.encode(text, max)).collect()
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what the tokenizer's errors are, for map_err")]
+fn cause(e: tokenizers::Error) -> Error {
+    Error::Tokenizer { detail: e.to_string() }
+}
+
+impl std::fmt::Debug for TextTokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TextTokenizer").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! What can go wrong, each cause saying what to do next.
+
+use std::path::PathBuf;
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure over text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The engine's.
+    #[error(transparent)]
+    Engine(#[from] latewood_engine::Error),
+    /// The encoder's.
+    #[error(transparent)]
+    Encoder(#[from] latewood_encoder::Error),
+    /// Walking the folder failed.
+    #[error(transparent)]
+    Ingest(#[from] latewood_ingest::Error),
+    /// The query holds no word.
+    #[error("the query is empty: ask for something, for example \"how are shards checksummed?\"")]
+    EmptyQuery,
+    /// The query does not fit the model.
+    #[error("the query has {tokens} tokens and the model takes {max}: shorten it (nothing is cut off silently)")]
+    QueryTooLong {
+        /// Tokens of the query, special ones included.
+        tokens: usize,
+        /// The model's limit.
+        max: usize,
+    },
+    /// Nothing in the folder can be indexed.
+    #[error("{}: no documents to index ({})", folder.display(), skipped_text(skipped))]
+    NoDocuments {
+        /// The folder.
+        folder: PathBuf,
+        /// Files that were left out, each with the reason.
+        skipped: Vec<crate::LeftOut>,
+    },
+    /// There is no index yet.
+    #[error("{}: not indexed yet; run `latewood index {}` first", folder.display(), folder.display())]
+    NotIndexed {
+        /// The folder, or the index asked for.
+        folder: PathBuf,
+    },
+    /// The index was made by another model: its vectors mean nothing to this one.
+    #[error(
+        "{}: the index was made by model {found}, and this is {expected}; use that model, or delete the folder and index again",
+        index.display()
+    )]
+    OtherModel {
+        /// The index.
+        index: PathBuf,
+        /// The model at hand.
+        expected: String,
+        /// The index's model.
+        found: String,
+    },
+    /// The index is of another folder.
+    #[error("{}: this is the index of {}, which does not hold {}", index.display(), root.display(), folder.display())]
+    OtherFolder {
+        /// The index.
+        index: PathBuf,
+        /// The folder that it indexes.
+        root: PathBuf,
+        /// The folder asked for.
+        folder: PathBuf,
+    },
+    /// The index was not made from text: it holds vectors alone.
+    #[error("{}: the index holds vectors without text; it was not made by `latewood index`", index.display())]
+    NoText {
+        /// The index.
+        index: PathBuf,
+    },
+    /// The catalogue or a stored text is damaged.
+    #[error("{}: damaged {what}: {detail}; delete the index folder and index again", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The part of it.
+        what: &'static str,
+        /// What does not hold.
+        detail: String,
+    },
+    /// An input file does not read.
+    #[error("{}{}: {detail}", file.display(), line.map(|n| format!(", line {n}")).unwrap_or_default())]
+    Input {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: Option<usize>,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The file system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.into(), source }
+    }
+
+    /// Whether another process holds the writer's lock.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Engine(latewood_engine::Error::Locked { .. }))
+    }
+
+    /// Whether the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Engine(e) => e.is_no_space(),
+            Self::Io { source, .. } => {
+                matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// How many were skipped, and the first few by name.
+fn skipped_text(skipped: &[crate::LeftOut]) -> String {
+    const NAMED: usize = 3;
+    let named: Vec<String> = skipped.iter().take(NAMED).map(ToString::to_string).collect();
+    match skipped.len() {
+        0 => "the folder is empty, or ignore rules leave nothing".into(),
+        n if n <= NAMED => format!("skipped {}", named.join("; ")),
+        n => format!("skipped {}; and {} more", named.join("; "), n - NAMED),
+    }
+}

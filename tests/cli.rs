@@ -1,0 +1,276 @@
+//! The command line as a user meets it.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
+
+mod common;
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Run, documents, latewood, repository, run};
+use serde_json::Value;
+
+fn first(run: &Run) -> Value {
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.json().into_iter().next().unwrap()
+}
+
+#[test]
+fn a_folder_goes_in_and_answers_come_out() {
+    let dir = documents();
+    let hit = first(&run(dir.path(), &["search", "how warm is it inside the hive in winter", ".", "--json", "-k", "3"]));
+    assert_eq!(hit["path"], "guide/bees.html");
+    let text = hit["text"].as_str().unwrap();
+    assert!(text.contains("shiver") && text.contains("30\u{a0}°C") || text.contains("30 °C"), "{text}");
+    assert!(!text.contains("do not index me") && !text.contains("Imprint"), "{text}");
+
+    let hit = first(&run(dir.path(), &["search", "glaze with a net of cracks", "--json", "--no-refresh"]));
+    assert_eq!(hit["path"], "guide/kiln.md");
+    let source = fs::read_to_string(dir.path().join("guide/kiln.md")).unwrap();
+    let (start, end) = (hit["span"]["start"].as_u64().unwrap() as usize, hit["span"]["end"].as_u64().unwrap() as usize);
+    assert_eq!(&source[start..end], hit["text"].as_str().unwrap(), "the span is exact");
+    let lines: Vec<&str> = source.lines().collect();
+    let first_line = lines[hit["lines"]["start"].as_u64().unwrap() as usize - 1];
+    assert!(hit["text"].as_str().unwrap().starts_with(first_line), "the line range is exact");
+
+    let hit = first(&run(dir.path(), &["search", "mortgage instalments", "--json"]));
+    assert_eq!(hit["path"], "src/interest.py");
+    let score = hit["score"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&score), "{score}");
+}
+
+#[test]
+fn people_read_the_place_the_score_and_the_text() {
+    let dir = documents();
+    let shown = run(dir.path(), &["search", "when does the train leave"]);
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    let mut lines = shown.stdout.lines();
+    let head = lines.next().unwrap();
+    assert!(head.starts_with("1. notes.txt:1") && !head.contains('\x1b'), "{head}");
+    assert!(head.rsplit(' ').next().unwrap().parse::<f32>().is_ok(), "{head}");
+    assert!(lines.next().unwrap().contains("The night train to Trieste"));
+    assert!(shown.stderr.contains("4 added"), "{}", shown.stderr);
+    let quiet = run(dir.path(), &["-q", "search", "when does the train leave"]);
+    assert_eq!((quiet.stdout, quiet.stderr.as_str()), (shown.stdout, ""));
+}
+
+#[test]
+fn changes_are_seen_and_unchanged_files_left_alone() {
+    let dir = documents();
+    let index = || run(dir.path(), &["index", "--json"]).json().remove(0);
+    let report = index();
+    assert_eq!((report["added"].as_u64(), report["unchanged"].as_u64()), (Some(4), Some(0)));
+    assert_eq!(fs::read_to_string(dir.path().join(".latewood/.gitignore")).unwrap(), "*\n");
+
+    fs::write(dir.path().join("new.md"), "# Otters\n\nOtters hold hands while they sleep so that they do not drift apart.\n").unwrap();
+    fs::write(dir.path().join("notes.txt"), "The ferry to Muggia was cancelled because of the bora wind.\n").unwrap();
+    fs::remove_file(dir.path().join("src/interest.py")).unwrap();
+    fs::rename(dir.path().join("guide/kiln.md"), dir.path().join("firing.md")).unwrap();
+    let report = index();
+    for (key, want) in [("added", 1), ("updated", 1), ("removed", 1), ("moved", 1), ("unchanged", 1), ("passages", 2)] {
+        assert_eq!(report[key], want, "{key} in {report}");
+    }
+    let again = index();
+    assert_eq!((again["unchanged"].as_u64(), again["passages"].as_u64()), (Some(4), Some(0)));
+
+    assert_eq!(first(&run(dir.path(), &["search", "otters sleeping", "--json"]))["path"], "new.md");
+    assert_eq!(first(&run(dir.path(), &["search", "is there a boat", "--json"]))["path"], "notes.txt");
+    assert_eq!(first(&run(dir.path(), &["search", "crazed glaze", "--json"]))["path"], "firing.md");
+    let all = run(dir.path(), &["search", "mortgage instalments night train Trieste", "--json", "-k", "100"]);
+    assert!(!all.stdout.contains("interest.py") && !all.stdout.contains("Trieste"), "what is gone is not found");
+
+    // The same bytes under a new time stamp are not encoded again.
+    let content = fs::read(dir.path().join("new.md")).unwrap();
+    fs::write(dir.path().join("new.md"), content).unwrap();
+    assert_eq!(index()["passages"], 0);
+}
+
+#[test]
+fn the_index_is_found_from_below_and_where_it_is_told() {
+    let dir = documents();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let below = dir.path().join("guide");
+    let found = run(&below, &["search", "night train", "--json", "-k", "50"]);
+    assert!(found.json().iter().all(|hit| hit["path"].as_str().unwrap().starts_with("guide/")), "only what lies below");
+    assert!(!below.join(".latewood").exists());
+    assert_eq!(run(&below, &["status", "--json"]).json()[0]["files"], 4);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path().join("idx");
+    let place = place.to_str().unwrap();
+    let docs = documents();
+    let folder = docs.path().to_str().unwrap();
+    assert_eq!(first(&run(elsewhere.path(), &["search", "night train", folder, "--index", place, "--json"]))["path"], "notes.txt");
+    assert!(!docs.path().join(".latewood").exists());
+    assert_eq!(first(&run(elsewhere.path(), &["--index", place, "search", "bees", "--json"]))["path"], "guide/bees.html");
+    let status = &run(elsewhere.path(), &["status", "--index", place, "--json"]).json()[0];
+    assert_eq!(status["files"], 4);
+    assert_eq!(status["root"].as_str().unwrap(), docs.path().canonicalize().unwrap().to_str().unwrap());
+    let other = run(elsewhere.path(), &["search", "bees", dir.path().to_str().unwrap(), "--index", place]);
+    assert_eq!(other.code, 2);
+    assert!(other.stderr.contains("is the index of"), "{}", other.stderr);
+}
+
+#[test]
+fn nothing_found_is_1_and_bad_input_is_2_with_the_cause() {
+    let dir = documents();
+    fs::create_dir(dir.path().join("hollow")).unwrap();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let none = run(&dir.path().join("hollow"), &["search", "anything"]);
+    assert_eq!((none.code, none.stdout.as_str()), (1, ""), "{}", none.stderr);
+
+    let empty = tempfile::tempdir().unwrap();
+    let long = "word ".repeat(600);
+    fs::write(empty.path().join("picture.png"), [0x89, 0x50, 0, 0]).unwrap();
+    let cases: &[(&[&str], &str)] = &[
+        (&["search", "  ", "."], "query is empty"),
+        (&["search", &long], "602 tokens and the model takes 512"),
+        (&["search", "x", "missing-folder"], "missing-folder"),
+        (&["search", "x", "notes.txt"], "is a file"),
+        (&["search", "x", empty.path().to_str().unwrap()], "no documents to index (skipped picture.png"),
+        (&["status", empty.path().to_str().unwrap()], "not indexed yet; run `latewood index"),
+        (&["search", "x", "-k", "0"], "0"),
+        (&["eval", "."], "queries.jsonl"),
+        (&["--model", "guide", "search", "x"], "config.json"),
+    ];
+    for (args, wanted) in cases {
+        let got = run(dir.path(), args);
+        assert_eq!((got.code, got.stdout.as_str()), (2, ""), "{args:?}");
+        assert!(got.stderr.contains(wanted), "{args:?}: {}", got.stderr);
+    }
+    assert!(!empty.path().join(".latewood").exists(), "no index is left where there was nothing to index");
+}
+
+#[test]
+fn a_mixed_folder_is_indexed_as_far_as_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    write("good.md", b"# Weather\n\nFog forms over the river at dawn.\n");
+    write("latin.txt", b"Le caf\xe9 de la gare est ferm\xe9 le lundi. Il rouvre mardi \xe0 six heures pr\xe9cises.\n");
+    let utf16: Vec<u8> = "\u{feff}Storks return in March.\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write("wide.txt", &utf16);
+    write("data.bin", &[0, 1, 2, 3, 0, 255]);
+    write("blank.md", b"\n\n  \n");
+    write("secret.log", b"ignored by rule\n");
+    write(".gitignore", b"*.log\n");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("dangling.md")).unwrap();
+    let report = run(dir.path(), &["index", "--verbose"]);
+    assert_eq!(report.code, 0, "{}", report.stderr);
+    for name in ["data.bin", "blank.md", #[cfg(unix)] "dangling.md"] {
+        assert!(report.stdout.contains(&format!("skipped {name}: ")), "{name} in {}", report.stdout);
+    }
+    assert!(!report.stdout.contains("secret.log"));
+    assert_eq!(first(&run(dir.path(), &["search", "café fermé", "--json"]))["path"], "latin.txt");
+    assert_eq!(first(&run(dir.path(), &["search", "when do the birds come back", "--json"]))["path"], "wide.txt");
+    let second = run(dir.path(), &["index"]);
+    assert!(second.stdout.contains("3 unchanged; 0 passages encoded"), "{}", second.stdout);
+}
+
+#[test]
+fn damage_is_named_and_nothing_is_lost() {
+    let dir = documents();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let search = || run(dir.path(), &["search", "night train", "--json"]);
+    let good = search().stdout;
+    let mut names: Vec<_> = fs::read_dir(dir.path().join(".latewood")).unwrap().map(|e| e.unwrap().path()).collect();
+    names.retain(|path| ["lw", "lwc", "lws", "lwt"].iter().any(|e| path.extension().is_some_and(|x| x == *e)));
+    assert_eq!(names.len(), 4, "{names:?}");
+    for path in names {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let whole = fs::read(&path).unwrap();
+        for damaged in [whole[..whole.len() / 2].to_vec(), {
+            let mut altered = whole.clone();
+            altered.iter_mut().skip(whole.len() / 10).step_by(50).for_each(|byte| *byte ^= 1);
+            altered
+        }] {
+            fs::write(&path, damaged).unwrap();
+            let got = search();
+            assert_eq!((got.code, got.stdout.as_str()), (2, ""), "{name}");
+            assert!(got.stderr.contains(&name) && got.stderr.contains("damaged"), "{name}: {}", got.stderr);
+        }
+        let mut newer = whole.clone();
+        newer[8] = 200;
+        if !name.ends_with("lwt") {
+            fs::write(&path, newer).unwrap();
+            let got = search();
+            assert_eq!(got.code, 2);
+            assert!(got.stderr.contains("format version 200"), "{}", got.stderr);
+        }
+        fs::write(&path, whole).unwrap();
+        assert_eq!(search().stdout, good, "{name} restored");
+    }
+}
+
+#[test]
+fn another_models_index_is_refused() {
+    let dir = documents();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    // The same model with one rule changed is another model.
+    let model = tempfile::tempdir().unwrap();
+    common::copy(&repository().join("models/latewood-mini"), model.path());
+    let rules = model.path().join("latewood.json");
+    let text = fs::read_to_string(&rules).unwrap();
+    fs::write(&rules, text.replacen("\"max_tokens\": 300", "\"max_tokens\": 200", 1)).unwrap();
+    let got = run(dir.path(), &["--model", model.path().to_str().unwrap(), "search", "night train"]);
+    assert_eq!(got.code, 2);
+    assert!(got.stderr.contains("was made by model latewood-mini@"), "{}", got.stderr);
+}
+
+#[test]
+fn a_killed_indexing_leaves_the_last_commit() {
+    let dir = documents();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let sentence = "The harbour master writes the tide, the wind and the name of each ship into the book. ";
+    for i in 0..200 {
+        fs::write(dir.path().join(format!("log-{i}.txt")), format!("Day {i}. {}", sentence.repeat(40))).unwrap();
+    }
+    let mut child = latewood().current_dir(dir.path()).arg("index").stdout(Stdio::null()).spawn().unwrap();
+    let spool = dir.path().join(".latewood/spool.tmp");
+    let start = Instant::now();
+    while !spool.exists() && start.elapsed() < Duration::from_secs(120) {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(spool.exists(), "indexing was under way");
+
+    // While it writes, others read, and a second writer is told who holds the lock.
+    let read = run(dir.path(), &["search", "night train", "--json", "--no-refresh"]);
+    assert_eq!(first(&read)["path"], "notes.txt");
+    let refused = run(dir.path(), &["index"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains(&format!("process {}", child.id())), "{}", refused.stderr);
+    let noted = run(dir.path(), &["search", "night train", "--json"]);
+    assert!(noted.code == 0 && noted.stderr.contains("searching the last commit"), "{}", noted.stderr);
+
+    interrupt(&mut child);
+    let status = run(dir.path(), &["status", "--json"]);
+    assert_eq!(status.json()[0]["files"], 4, "the last commit stands");
+    assert_eq!(first(&run(dir.path(), &["search", "night train", "--json", "--no-refresh"]))["path"], "notes.txt");
+}
+
+/// Ctrl-C, and the wait for its end.
+fn interrupt(child: &mut std::process::Child) {
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert!(!child.wait().unwrap().success());
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let dir = documents();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let mut child = latewood()
+        .current_dir(dir.path())
+        .args(["search", "night train", "-k", "100"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    child.wait().unwrap();
+}
