@@ -95,17 +95,25 @@ pub struct QueryEmbeddings {
 impl QueryEmbeddings {
     /// The largest number of rows.
     pub const MAX_ROWS: usize = 4096;
+    /// The largest norm of a row: far beyond any weight, far below where sums overflow.
+    pub const MAX_NORM: f32 = 1e6;
 
     /// Checks and takes `values`, `[q, dim]` row-major.
     ///
     /// # Errors
     /// When `dim` is unsupported, there is no row or more than [`Self::MAX_ROWS`], the length is not a multiple of
-    /// `dim`, or a value is not finite.
+    /// `dim`, a value is not finite, or a row's norm is over [`Self::MAX_NORM`].
     pub fn new(values: Vec<f32>, dim: usize) -> Result<Self> {
         check_matrix(&values, dim)?;
         let rows = values.len() / dim;
         if rows > Self::MAX_ROWS {
             return Err(Error::TooManyRows { rows, limit: Self::MAX_ROWS });
+        }
+        for (row, x) in values.chunks_exact(dim).enumerate() {
+            let norm = norm(x);
+            if norm > Self::MAX_NORM {
+                return Err(Error::TooHeavy { row, norm, limit: Self::MAX_NORM });
+            }
         }
         Ok(Self { values, dim })
     }
@@ -183,6 +191,7 @@ mod tests {
     fn query_rows_may_have_any_norm() {
         assert_eq!(QueryEmbeddings::new(vec![3.0; 16], 8).unwrap().len(), 2);
         assert!(QueryEmbeddings::new(vec![f32::INFINITY; 8], 8).is_err());
+        assert!(matches!(QueryEmbeddings::new(vec![3e38; 8], 8), Err(Error::TooHeavy { row: 0, .. })));
         assert!(matches!(QueryEmbeddings::new(vec![0.0; 8 * 4097], 8), Err(Error::TooManyRows { rows: 4097, .. })));
     }
 }

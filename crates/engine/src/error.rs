@@ -36,6 +36,16 @@ pub enum Error {
         /// The value.
         value: f32,
     },
+    /// A value of a query is so large that sums of products overflow.
+    #[error("query row {row} has norm {norm}: the limit is {limit}")]
+    TooHeavy {
+        /// The first such row.
+        row: usize,
+        /// Its norm.
+        norm: f32,
+        /// The limit.
+        limit: f32,
+    },
     /// A document row is not of unit norm.
     #[error("row {row} of a document has norm {norm}: document rows must be of unit norm")]
     NotUnit {
@@ -70,9 +80,6 @@ pub enum Error {
         /// What it must be.
         expected: &'static str,
     },
-    /// A document is not in the index.
-    #[error("document {0} is not in the index")]
-    UnknownDocument(crate::DocId),
     /// The folder holds no index.
     #[error("{} holds no index", dir.display())]
     NoIndex {
@@ -110,6 +117,12 @@ pub enum Error {
     /// A newer version wrote the index with features that this one can read but not write.
     #[error("{}: a newer version of Latewood wrote this index; this version can search it but not change it", dir.display())]
     ReadOnly {
+        /// The index.
+        dir: PathBuf,
+    },
+    /// A write of this writer failed halfway: what it holds can no longer be trusted.
+    #[error("{}: an earlier write failed; the last commit stands, open a new writer", dir.display())]
+    WriterFailed {
         /// The index.
         dir: PathBuf,
     },

@@ -224,3 +224,30 @@ fn a_shard_of_another_index_does_not_pass() {
     let error = index.searcher().map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("codec-000001.lwc") && error.contains("another file"), "{error}");
 }
+
+#[test]
+fn an_index_that_outgrows_its_codec_gets_a_new_one() {
+    let from = collection(600, 20, 11);
+    let params = SearchParams::new(10);
+    let build = |commits: usize| {
+        let index = Index::create(RamDirectory::new(), IndexOptions::new(DIM)).unwrap();
+        let mut writer = index.writer().unwrap();
+        for docs in from.docs.chunks(600 / commits) {
+            docs.iter().for_each(|(id, doc)| writer.add(*id, doc.view()).unwrap());
+            writer.commit(None, &()).unwrap();
+        }
+        index.searcher().unwrap()
+    };
+    let (at_once, grown) = (build(1), build(100));
+    let centroids = |searcher: &latewood_engine::Searcher| {
+        searcher.info().shards.iter().map(|shard| shard.centroids).min().unwrap()
+    };
+    assert!(centroids(&grown) >= centroids(&at_once) / 4, "{} and {}", centroids(&grown), centroids(&at_once));
+    assert_eq!(grown.info().docs(), 600);
+    let mut shared = 0;
+    for query in &from.queries {
+        let (a, b) = (at_once.search(query, &params).unwrap().hits, grown.search(query, &params).unwrap().hits);
+        shared += a.iter().filter(|hit| b.iter().any(|other| other.doc == hit.doc)).count();
+    }
+    assert!(shared >= 180, "{shared} of 200 hits are the same");
+}

@@ -79,6 +79,12 @@ impl Backend for CpuBackend {
         format!("cpu ({})", self.kernels.isa().name())
     }
 
+    fn dots(&self, rows: &[f32], query: &QueryF32, out: &mut [f32]) {
+        rows.par_chunks(ASSIGN_CENTROIDS * query.dim())
+            .zip(out.par_chunks_mut(ASSIGN_CENTROIDS * query.lanes()))
+            .for_each(|(rows, out)| self.kernels.dots(rows, query, out));
+    }
+
     fn assign(&self, rows: &[f32], centroids: &[f32], dim: usize, out: &mut [u32]) {
         rows.par_chunks(ASSIGN_ROWS * dim)
             .zip(out.par_chunks_mut(ASSIGN_ROWS))
@@ -86,14 +92,7 @@ impl Backend for CpuBackend {
     }
 
     fn encode_query(&self, codec: &Arc<ResidualCodec>, query: &QueryEmbeddings) -> EncodedQuery {
-        let rotated = codec.rotate(self.kernels, query.values());
-        let dim = codec.dim();
-        EncodedQuery::new(codec, &rotated, |centroids, query, table| {
-            centroids
-                .par_chunks(ASSIGN_CENTROIDS * dim)
-                .zip(table.par_chunks_mut(ASSIGN_CENTROIDS * query.lanes()))
-                .for_each(|(centroids, table)| self.kernels.dots(centroids, query, table));
-        })
+        EncodedQuery::new(self, codec, query)
     }
 
     fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) {

@@ -22,6 +22,9 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// What runs, for people: `cpu (avx2)`.
     fn name(&self) -> String;
 
+    /// The dot products of each row of `rows` `[n, d]` with each row of `query`, into `out` `[n, lanes]`.
+    fn dots(&self, rows: &[f32], query: &QueryF32, out: &mut [f32]);
+
     /// For each row of `rows` `[n, d]` the row of `centroids` `[c, d]` with the largest dot product, into `out` `[n]`.
     fn assign(&self, rows: &[f32], centroids: &[f32], dim: usize, out: &mut [u32]);
 
@@ -54,10 +57,12 @@ impl EncodedQuery {
         (&self.table, self.i8.lanes())
     }
 
-    pub(crate) fn new(codec: &ResidualCodec, rotated: &[f32], dots: impl Fn(&[f32], &QueryF32, &mut [f32])) -> Self {
-        let query = QueryF32::new(rotated, codec.dim());
+    /// Brings `query` into the space of `codec` and scores all its centroids.
+    pub(crate) fn new(backend: &dyn Backend, codec: &ResidualCodec, query: &QueryEmbeddings) -> Self {
+        let rotated = codec.rotate(backend, query.values());
+        let query = QueryF32::new(&rotated, codec.dim());
         let mut table = vec![0.0; codec.centroid_count() * query.lanes()];
-        dots(codec.centroids(), &query, &mut table);
-        Self { i8: QueryI8::new(rotated, codec.dim()), table }
+        backend.dots(codec.centroids(), &query, &mut table);
+        Self { i8: QueryI8::new(&rotated, codec.dim()), table }
     }
 }

@@ -1,7 +1,7 @@
 //! Coding and decoding tokens.
 
 use half::f16;
-use latewood_simd::{Kernels, ResidualTokens, code_bytes, pack_codes, unpack_codes};
+use latewood_simd::{ResidualTokens, code_bytes, pack_codes, unpack_codes};
 use rayon::prelude::*;
 
 use super::ResidualCodec;
@@ -42,11 +42,11 @@ impl CodedTokens {
 
 impl ResidualCodec {
     /// Codes `rows` `[n, d]`, unit rows.
-    pub(crate) fn encode(&self, kernels: &Kernels, backend: &dyn Backend, rows: &[f32]) -> CodedTokens {
+    pub(crate) fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> CodedTokens {
         let dim = self.dim();
         let n = rows.len() / dim;
         let plane = code_bytes(dim, self.bits());
-        let rotated = self.rotate(kernels, rows);
+        let rotated = self.rotate(backend, rows);
         let mut coded = CodedTokens {
             centroids: vec![0; n],
             scales: vec![f16::ZERO; n],

@@ -21,8 +21,9 @@ mod train;
 use std::fmt;
 use std::sync::Arc;
 
-use latewood_simd::{Kernels, QueryF32};
+use latewood_simd::QueryF32;
 
+use crate::backend::Backend;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
@@ -111,6 +112,11 @@ impl ResidualCodec {
         &self.levels
     }
 
+    /// Whether a newer writer asked older ones to keep off.
+    pub(crate) fn read_only(&self) -> bool {
+        self.file.read_only()
+    }
+
     /// The codec's identity.
     pub(crate) fn digest(&self) -> u64 {
         self.file.digest()
@@ -127,8 +133,8 @@ impl ResidualCodec {
     }
 
     /// `rows` `[n, d]` in rotated space.
-    pub(crate) fn rotate(&self, kernels: &Kernels, rows: &[f32]) -> Vec<f32> {
-        rotation::rotate(kernels, &self.rotation_lanes, rows)
+    pub(crate) fn rotate(&self, backend: &dyn Backend, rows: &[f32]) -> Vec<f32> {
+        rotation::rotate(backend, &self.rotation_lanes, rows)
     }
 
     /// Writes `parts` as the file `name`.
@@ -145,7 +151,7 @@ impl ResidualCodec {
         file.section(LEVELS, bytemuck::cast_slice(&parts.levels))?;
         file.section(ROTATION, bytemuck::cast_slice(&parts.rotation))?;
         file.section(CENTROIDS, bytemuck::cast_slice(&parts.centroids))?;
-        file.finish().map(|_| ())
+        file.finish()
     }
 
     /// Opens the file `name` and checks its content.

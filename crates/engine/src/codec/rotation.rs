@@ -1,8 +1,10 @@
 //! A random rotation, so that residuals spread evenly over the dimensions.
 
-use latewood_simd::{Kernels, QueryF32};
+use latewood_simd::QueryF32;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+
+use crate::backend::Backend;
 
 /// A random orthogonal matrix `[d, d]`: Gaussian rows made orthonormal one after the other (modified Gram-Schmidt).
 pub(super) fn random(dim: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
@@ -33,10 +35,10 @@ fn gaussian(rng: &mut ChaCha8Rng) -> f64 {
 }
 
 /// `rows[n, d]` turned: dimension `i` of the result is the dot product with row `i` of the rotation.
-pub(super) fn rotate(kernels: &Kernels, rotation: &QueryF32, rows: &[f32]) -> Vec<f32> {
+pub(super) fn rotate(backend: &dyn Backend, rotation: &QueryF32, rows: &[f32]) -> Vec<f32> {
     let (dim, lanes) = (rotation.dim(), rotation.lanes());
     let mut padded = vec![0.0; rows.len() / dim * lanes];
-    kernels.dots(rows, rotation, &mut padded);
+    backend.dots(rows, rotation, &mut padded);
     if lanes == dim {
         return padded;
     }
@@ -54,7 +56,7 @@ mod tests {
             let mut rng = ChaCha8Rng::seed_from_u64(3);
             let matrix = random(dim, &mut rng);
             let rows: Vec<f32> = (0..5 * dim).map(|_| rng.random_range(-1.0..1.0)).collect();
-            let turned = rotate(Kernels::detect(), &QueryF32::new(&matrix, dim), &rows);
+            let turned = rotate(&crate::CpuBackend::new(), &QueryF32::new(&matrix, dim), &rows);
             assert_ne!(rows, turned);
             let dot = |x: &[f32], a: usize, b: usize| -> f32 {
                 x[a * dim..][..dim].iter().zip(&x[b * dim..][..dim]).map(|(a, b)| a * b).sum()

@@ -1,6 +1,6 @@
 //! Training a codec on a seeded sample of the rows it will code.
 
-use latewood_simd::{Kernels, QueryF32};
+use latewood_simd::QueryF32;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -57,7 +57,7 @@ pub(crate) fn train(
 ) -> Result<Parts> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let matrix = rotation::random(dim, &mut rng);
-    let rows = rotation::rotate(Kernels::detect(), &QueryF32::new(&matrix, dim), sample);
+    let rows = rotation::rotate(backend, &QueryF32::new(&matrix, dim), sample);
     let n = rows.len() / dim;
     let count = centroid_count(total).min(n);
     let centroids = kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?;

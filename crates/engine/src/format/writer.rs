@@ -52,16 +52,15 @@ impl ContainerWriter {
         self.write(bytes)
     }
 
-    /// Writes the table and the trailer and makes the file durable; returns its digest and its length.
-    pub(crate) fn finish(mut self) -> Result<(u64, u64)> {
+    /// Writes the table and the trailer and makes the file durable.
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.close()?;
         self.pad()?;
         let table = std::mem::take(&mut self.table);
-        let (trailer, digest) = trailer(&self.header, &table, self.position);
+        let trailer = trailer(&self.header, &table, self.position);
         self.raw(&table)?;
         self.raw(&trailer)?;
-        self.file.finish()?;
-        Ok((digest, self.position))
+        self.file.finish()
     }
 
     fn close(&mut self) -> Result<()> {
@@ -94,7 +93,7 @@ pub(crate) fn to_bytes(kind: Kind, sections: &[(SectionId, &[u8])]) -> Vec<u8> {
         out.extend_from_slice(bytes);
     }
     out.resize(out.len().next_multiple_of(ALIGN), 0);
-    let (trailer, _) = trailer(&header, &table, out.len() as u64);
+    let trailer = trailer(&header, &table, out.len() as u64);
     out.extend_from_slice(&table);
     out.extend_from_slice(&trailer);
     out
@@ -116,9 +115,9 @@ fn push_entry(table: &mut Vec<u8>, tag: [u8; 4], offset: u64, len: u64, hash: u6
     }
 }
 
-/// The trailer, and the digest in it: over header, table and the fields of the trailer, and so, through the table's
+/// The trailer; the digest in it is over header, table and the fields of the trailer, and so, through the table's
 /// checksums, over all content.
-fn trailer(header: &[u8; HEADER], table: &[u8], table_offset: u64) -> ([u8; TRAILER], u64) {
+fn trailer(header: &[u8; HEADER], table: &[u8], table_offset: u64) -> [u8; TRAILER] {
     let mut trailer = [0; TRAILER];
     trailer[0..8].copy_from_slice(&table_offset.to_le_bytes());
     trailer[8..16].copy_from_slice(&((table.len() / ENTRY) as u64).to_le_bytes());
@@ -126,5 +125,5 @@ fn trailer(header: &[u8; HEADER], table: &[u8], table_offset: u64) -> ([u8; TRAI
     trailer[56..64].copy_from_slice(&END_MAGIC);
     let digest = super::reader::digest(header, table, &trailer);
     trailer[24..32].copy_from_slice(&digest.to_le_bytes());
-    (trailer, digest)
+    trailer
 }

@@ -4,6 +4,7 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use super::IndexOptions;
+use crate::codec::check_bits;
 use crate::directory::{Bytes, Directory};
 use crate::error::{Error, Result};
 use crate::format::{Container, Kind, SectionId, to_bytes};
@@ -31,6 +32,9 @@ pub(crate) struct Manifest {
     /// Whether a newer version asked older ones not to write: a flag of the file, not part of the JSON.
     #[serde(skip)]
     pub(crate) read_only: bool,
+    /// The file's digest: what tells one commit from every other. Not part of the JSON.
+    #[serde(skip)]
+    pub(crate) digest: u64,
 }
 
 /// A live codec.
@@ -66,6 +70,7 @@ impl Manifest {
             codecs: Vec::new(),
             shards: Vec::new(),
             read_only: false,
+            digest: 0,
         }
     }
 
@@ -87,7 +92,8 @@ impl Manifest {
         file.verify(|tag| [META, TOMBSTONES, PAYLOAD].iter().find(|id| id.tag == tag).map_or("unknown", |id| id.name))?;
         let mut manifest: Self =
             serde_json::from_slice(file.section(META)?).map_err(|e| file.damaged(META.name, e.to_string()))?;
-        manifest.read_only = file.read_only();
+        manifest.check().map_err(|detail| file.damaged(META.name, detail))?;
+        (manifest.read_only, manifest.digest) = (file.read_only(), file.digest());
         let mut rest = file.section(TOMBSTONES)?;
         let mut tombstones = Vec::new();
         for shard in &manifest.shards {
@@ -97,7 +103,36 @@ impl Manifest {
             tombstones.push(set.map_err(|e| file.damaged(TOMBSTONES.name, e.to_string()))?);
             rest = after;
         }
+        if !rest.is_empty() {
+            return Err(file.damaged(TOMBSTONES.name, format!("{} bytes too many", rest.len())));
+        }
         Ok((manifest, tombstones, file.section(PAYLOAD)?.to_vec()))
+    }
+
+    /// The digest of the newest commit's manifest, without reading more of it than that.
+    pub(crate) fn newest_digest(directory: &dyn Directory) -> Result<u64> {
+        Container::open(directory, FILE, Kind::MANIFEST).map(|file| file.digest())
+    }
+
+    /// What no checksum tells: that the numbers make sense and the files are files of this folder.
+    fn check(&self) -> Result<(), String> {
+        if self.dim == 0 || self.dim > crate::MAX_DIM || !self.dim.is_multiple_of(8) {
+            return Err(format!("dim is {}", self.dim));
+        }
+        if check_bits(self.bits).is_err() {
+            return Err(format!("bits is {}", self.bits));
+        }
+        if self.generation == u64::MAX || self.next_file > u64::MAX / 2 {
+            return Err("a counter is at its end".into());
+        }
+        let files = self.codecs.iter().map(|c| &c.file).chain(self.shards.iter().map(|s| &s.file));
+        for file in files {
+            let number = file.split_once('-').and_then(|(_, rest)| rest.split_once('.')?.0.parse::<u64>().ok());
+            if number.is_none_or(|n| n > self.next_file) || file.contains(['/', '\\']) {
+                return Err(format!("{file:?} is no name of a file of the index"));
+            }
+        }
+        Ok(())
     }
 
     /// Makes this the index's content, atomically and durably: the commit.

@@ -57,8 +57,7 @@ pub(super) fn merge(
     let codec = shards[0].shard.codec().clone();
     let mut docs: Vec<(u64, usize, DocOrd)> = Vec::new();
     for (at, live) in shards.iter().enumerate() {
-        let ids = live.shard.doc_ids().iter().zip(0u32..);
-        docs.extend(ids.filter(|&(_, ord)| !live.deleted.contains(ord)).map(|(&id, ord)| (id, at, DocOrd(ord))));
+        docs.extend(live.docs().map(|ord| (live.shard.doc_id(ord).0, at, ord)));
     }
     docs.sort_unstable();
     let mut writer = ShardWriter::new(&codec);

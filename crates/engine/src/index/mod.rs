@@ -18,6 +18,7 @@ use crate::backend::{Backend, CpuBackend};
 use crate::codec::{ResidualCodec, check_bits};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
+use crate::ids::DocOrd;
 use crate::search::Searcher;
 use crate::shard::Shard;
 
@@ -36,18 +37,26 @@ pub struct IndexOptions {
     pub model: Option<String>,
     /// Seed of all that is random in training.
     pub seed: u64,
+    /// The caller's payload of the first, empty commit.
+    pub payload: Vec<u8>,
 }
 
 impl IndexOptions {
     /// 4 bits, no model.
     pub fn new(dim: usize) -> Self {
-        Self { dim, bits: 4, model: None, seed: 42 }
+        Self { dim, bits: 4, model: None, seed: 42, payload: Vec::new() }
     }
 
     /// With `bits` bits a dimension.
     #[must_use]
     pub fn bits(self, bits: u32) -> Self {
         Self { bits, ..self }
+    }
+
+    /// With a payload for the first, empty commit.
+    #[must_use]
+    pub fn payload(self, payload: Vec<u8>) -> Self {
+        Self { payload, ..self }
     }
 
     /// With the name of what made the embeddings.
@@ -159,7 +168,7 @@ impl Index {
         if Manifest::exists(&*index.directory)? {
             return Err(Error::IndexExists { dir: index.directory.path().into() });
         }
-        Manifest::new(&options).publish(&*index.directory, &[], &[])?;
+        Manifest::new(&options).publish(&*index.directory, &[], &options.payload)?;
         Ok(index)
     }
 
@@ -184,12 +193,13 @@ impl Index {
         &*self.directory
     }
 
-    /// The newest commit's generation: cheap to ask, and larger than a searcher's where that one is behind.
+    /// What tells the newest commit from every other: cheap to ask, and not [`Searcher::version`] where that one is
+    /// behind.
     ///
     /// # Errors
     /// When the manifest is missing or damaged.
-    pub fn generation(&self) -> Result<u64> {
-        Manifest::read(&*self.directory).map(|(manifest, ..)| manifest.generation)
+    pub fn version(&self) -> Result<u64> {
+        Manifest::newest_digest(&*self.directory)
     }
 
     /// A reader of the newest commit, which it keeps whatever is committed later.
@@ -221,6 +231,11 @@ impl LiveShard {
     pub(crate) fn live_docs(&self) -> usize {
         self.shard.doc_count() - self.deleted.len() as usize
     }
+
+    /// The documents that are not deleted, ascending.
+    pub(crate) fn docs(&self) -> impl Iterator<Item = DocOrd> + '_ {
+        (0..self.shard.doc_count() as u32).filter(|&doc| !self.deleted.contains(doc)).map(DocOrd)
+    }
 }
 
 /// What one manifest names, opened.
@@ -248,13 +263,17 @@ impl Snapshot {
 
     fn open_files(
         directory: &dyn Directory,
-        manifest: Manifest,
+        mut manifest: Manifest,
         tombstones: Vec<RoaringBitmap>,
         payload: Vec<u8>,
     ) -> Result<Self> {
         let mut codecs = HashMap::new();
         for entry in &manifest.codecs {
             let codec = ResidualCodec::open(directory, &entry.file)?;
+            if (codec.dim(), codec.bits()) != (manifest.dim, manifest.bits) {
+                let detail = format!("{} dimensions at {} bits", codec.dim(), codec.bits());
+                return Err(Error::Damaged { file: directory.path().join(&entry.file), what: "codec", detail });
+            }
             check_digest(directory, &entry.file, entry.digest, codec.digest())?;
             codecs.insert(entry.digest, codec);
         }
@@ -272,7 +291,14 @@ impl Snapshot {
             }
             shards.push(LiveShard { entry: entry.clone(), shard: Arc::new(shard), deleted });
         }
+        manifest.read_only |= codecs.values().any(|codec| codec.read_only());
+        manifest.read_only |= shards.iter().any(|live| live.shard.read_only());
         Ok(Self { manifest, shards, codecs, payload })
+    }
+
+    /// The codec trained last.
+    pub(crate) fn newest_codec(&self) -> Option<&Arc<ResidualCodec>> {
+        self.manifest.codecs.last().and_then(|entry| self.codecs.get(&entry.digest))
     }
 
     pub(crate) fn info(&self) -> IndexInfo {

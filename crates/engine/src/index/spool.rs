@@ -95,6 +95,11 @@ pub(super) struct SpoolReader<'a> {
 }
 
 impl SpoolReader<'_> {
+    /// Rows of all documents.
+    pub(super) fn rows(&self) -> u64 {
+        self.docs.values().map(|run| u64::from(run.len)).sum()
+    }
+
     /// Each document's rows, `[n, d]`.
     pub(super) fn docs(&self) -> impl Iterator<Item = (DocId, &[f16])> {
         let values: &[f16] = bytemuck::cast_slice(&self.bytes);

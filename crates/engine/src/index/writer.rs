@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use half::f16;
-use latewood_simd::{Kernels, ResidualTokens, code_bytes};
+use latewood_simd::{ResidualTokens, code_bytes};
 
 use super::manifest::CodecEntry;
 use super::spool::{self, Spool, SpoolReader};
@@ -20,8 +20,8 @@ use crate::shard::{Shard, ShardWriter};
 const CODE_TOKENS: usize = 1 << 15;
 /// A commit starts another shard at this many tokens.
 const SHARD_TOKENS: usize = 4 << 20;
-/// A codec is outgrown when a commit brings this many times the tokens it was trained on.
-const OUTGROWN: u64 = 2;
+/// A codec is outgrown when it would code this many times the tokens it was trained on.
+const OUTGROWN: u64 = 4;
 
 /// The one writer of an index. What is added or deleted is seen by nobody until [`IndexWriter::commit`]; a writer
 /// dropped before leaves the index as it was.
@@ -31,6 +31,8 @@ pub struct IndexWriter {
     snapshot: Snapshot,
     spool: Spool,
     changed: bool,
+    /// A write failed halfway: what is held may not be what was given.
+    failed: bool,
     _lock: Box<dyn Lock>,
 }
 
@@ -52,7 +54,7 @@ impl IndexWriter {
             return Err(Error::ReadOnly { dir: directory.path().into() });
         }
         let spool = Spool::new(directory.clone(), snapshot.manifest.dim);
-        let writer = Self { directory, backend, snapshot, spool, changed: false, _lock: lock };
+        let writer = Self { directory, backend, snapshot, spool, changed: false, failed: false, _lock: lock };
         writer.remove_leftovers()?;
         Ok(writer)
     }
@@ -71,7 +73,10 @@ impl IndexWriter {
         if embeddings.dim() != expected {
             return Err(Error::DimMismatch { expected, found: embeddings.dim() });
         }
+        self.check_failed()?;
+        self.failed = true;
         self.spool.push(doc, embeddings)?;
+        self.failed = false;
         self.delete_committed(doc);
         self.changed = true;
         Ok(())
@@ -93,29 +98,65 @@ impl IndexWriter {
     /// crash. `payload` is kept with the commit for the caller; `None` keeps the last one.
     ///
     /// # Errors
-    /// When the disk refuses or `progress` cancels: the index is then as before, and the commit may be tried again.
+    /// When `progress` cancels or the disk refuses. The index is then as before; a cancelled commit may be tried
+    /// again, after any other failure a new writer is needed.
     pub fn commit(&mut self, payload: Option<&[u8]>, progress: &dyn Progress) -> Result<Commit> {
-        let tokens = self.spool.live_rows();
+        self.check_failed()?;
+        let result = self.try_commit(payload, progress);
+        self.failed = matches!(&result, Err(e) if !matches!(e, Error::Cancelled));
+        result
+    }
+
+    fn check_failed(&self) -> Result<()> {
+        if self.failed { Err(Error::WriterFailed { dir: self.directory.path().into() }) } else { Ok(()) }
+    }
+
+    fn try_commit(&mut self, payload: Option<&[u8]>, progress: &dyn Progress) -> Result<Commit> {
         if !self.changed && payload.is_none_or(|p| p == self.snapshot.payload) {
             return Ok(Commit { generation: self.snapshot.manifest.generation, tokens: 0 });
         }
+        let tokens = self.spool.live_rows();
         let mut next = self.snapshot.clone();
         next.manifest.generation += 1;
         if let Some(payload) = payload {
             next.payload = payload.to_vec();
         }
-        if !self.spool.is_empty() {
-            let mut builder =
-                Builder { directory: &*self.directory, backend: &*self.backend, next: &mut next, progress };
-            builder.code(&self.spool.read()?, tokens)?;
-        }
-        self.merge(&mut next, progress)?;
+        let built = self.build(&mut next, progress);
+        // No file number is used twice, whatever became of the first use.
+        self.snapshot.manifest.next_file = next.manifest.next_file;
+        built?;
         self.publish(&mut next)?;
         self.snapshot = next;
         self.changed = false;
-        self.spool.clear()?;
-        self.remove_leftovers()?;
+        // The commit stands; what is left to do is tidiness, and the next writer does it if this one cannot.
+        let _ = self.spool.clear();
+        let _ = self.remove_leftovers();
         Ok(Commit { generation: self.snapshot.manifest.generation, tokens })
+    }
+
+    fn build(&mut self, next: &mut Snapshot, progress: &dyn Progress) -> Result<()> {
+        if !self.spool.is_empty() {
+            let outgrown = self.outgrown_shards(next);
+            let (directory, backend) = (&*self.directory, &*self.backend);
+            Builder { directory, backend, next, progress, waiting: self.spool.read()?, outgrown }.run()?;
+        }
+        self.merge(next, progress)
+    }
+
+    /// Takes the shards of a codec that the index has outgrown out of `next`: their documents are to be coded anew,
+    /// from what the old codec kept of them. Each document lives through that only a few times, as every new codec
+    /// serves an index several times as large.
+    fn outgrown_shards(&self, next: &mut Snapshot) -> Vec<LiveShard> {
+        let Some(newest) = next.newest_codec() else { return Vec::new() };
+        let (digest, trained_on) = (newest.digest(), newest.trained_on());
+        let of_newest = |live: &LiveShard| live.entry.codec == digest;
+        let coded: u64 = next.shards.iter().filter(|live| of_newest(live)).map(|l| l.shard.token_count() as u64).sum();
+        if coded + self.spool.live_rows() < OUTGROWN * trained_on {
+            return Vec::new();
+        }
+        let (outgrown, kept) = next.shards.drain(..).partition(of_newest);
+        next.shards = kept;
+        outgrown
     }
 
     fn merge(&self, next: &mut Snapshot, progress: &dyn Progress) -> Result<()> {
@@ -148,7 +189,7 @@ impl IndexWriter {
     /// Deletes files that an unfinished or earlier commit left.
     fn remove_leftovers(&self) -> Result<()> {
         for name in self.directory.list()? {
-            let ours = name == spool::FILE || name.ends_with(".lws") || name.ends_with(".lwc");
+            let ours = name.ends_with(".tmp") || name.ends_with(".lws") || name.ends_with(".lwc");
             if ours && !self.snapshot.manifest.names(&name) {
                 self.directory.delete(&name)?;
             }
@@ -176,87 +217,70 @@ fn open_shard(directory: &dyn Directory, file: String, codec: &Arc<ResidualCodec
     Ok(LiveShard { entry, shard: Arc::new(shard), deleted: Default::default() })
 }
 
-/// Turns waiting documents into shards of the next snapshot.
+/// Turns documents into shards of the next snapshot: those that wait, and those of shards whose codec is outgrown.
 struct Builder<'a> {
     directory: &'a dyn Directory,
     backend: &'a dyn Backend,
     next: &'a mut Snapshot,
     progress: &'a dyn Progress,
+    waiting: SpoolReader<'a>,
+    outgrown: Vec<LiveShard>,
 }
 
 impl Builder<'_> {
-    fn code(&mut self, waiting: &SpoolReader<'_>, total: u64) -> Result<()> {
-        let codec = self.codec(waiting, total)?;
-        let mut writer = ShardWriter::new(&codec);
-        let (mut docs, mut rows, mut done) = (Vec::new(), Vec::new(), 0);
-        for (doc, values) in waiting.docs() {
-            docs.push((doc, values.len() / codec.dim()));
-            spool::append_f32(values, &mut rows);
-            if rows.len() >= CODE_TOKENS * codec.dim() {
-                done += self.code_rows(&codec, &mut docs, &mut rows, &mut writer)?;
-                self.progress.report(Stage::Code, done, total);
-            }
-            if writer.token_count() >= SHARD_TOKENS {
-                self.finish(std::mem::replace(&mut writer, ShardWriter::new(&codec)), &codec)?;
+    fn run(mut self) -> Result<()> {
+        let codec = match self.next.newest_codec() {
+            Some(newest) if self.outgrown.is_empty() => newest.clone(),
+            _ => self.train()?,
+        };
+        let mut coder = Coder::new(&codec, self.backend, self.progress, self.total());
+        for (doc, rows) in self.waiting.docs() {
+            coder.add(doc, rows.len() / codec.dim(), |out| spool::append_f32(rows, out))?;
+            if coder.writer.token_count() >= SHARD_TOKENS {
+                let full = coder.finish_shard()?;
+                save(self.directory, self.next, full, &codec)?;
             }
         }
-        done += self.code_rows(&codec, &mut docs, &mut rows, &mut writer)?;
-        self.progress.report(Stage::Code, done, total);
-        self.finish(writer, &codec)
-    }
-
-    fn code_rows(
-        &self,
-        codec: &ResidualCodec,
-        docs: &mut Vec<(DocId, usize)>,
-        rows: &mut Vec<f32>,
-        writer: &mut ShardWriter<'_>,
-    ) -> Result<u64> {
-        if self.progress.cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let coded = codec.encode(Kernels::detect(), self.backend, rows);
-        let mut start = 0;
-        for (doc, len) in docs.drain(..) {
-            writer.add(doc, &slice(codec, &coded, start, len));
-            start += len;
-        }
-        rows.clear();
-        Ok(start as u64)
-    }
-
-    fn finish(&mut self, writer: ShardWriter<'_>, codec: &Arc<ResidualCodec>) -> Result<()> {
-        if writer.doc_count() > 0 {
-            let name = next_file(&mut self.next.manifest.next_file, "shard", "lws");
-            writer.write(self.directory, &name)?;
-            self.next.shards.push(open_shard(self.directory, name, codec)?);
+        let last = coder.finish_shard()?;
+        save(self.directory, self.next, last, &codec)?;
+        for live in &self.outgrown {
+            for doc in live.docs() {
+                let tokens = live.shard.tokens(doc).len();
+                coder.add(live.shard.doc_id(doc), tokens, |out| out.extend(live.shard.decode(doc)))?;
+            }
+            let recoded = coder.finish_shard()?;
+            save(self.directory, self.next, recoded, &codec)?;
         }
         Ok(())
     }
 
-    /// The codec for `total` waiting tokens: the newest, unless they are so many more than it was trained on that it
-    /// would fit them badly.
-    fn codec(&mut self, waiting: &SpoolReader<'_>, total: u64) -> Result<Arc<ResidualCodec>> {
-        if let Some(newest) = self.next.manifest.codecs.last().and_then(|entry| self.next.codecs.get(&entry.digest))
-            && total < OUTGROWN * newest.trained_on()
-        {
-            return Ok(newest.clone());
-        }
-        let manifest = &mut self.next.manifest;
-        let mut sampler = Sampler::new(total, manifest.seed);
+    /// Tokens to be coded.
+    fn total(&self) -> u64 {
+        let outgrown = self.outgrown.iter().map(|live| live.shard.token_count() as u64);
+        self.waiting.rows() + outgrown.sum::<u64>()
+    }
+
+    /// Trains a codec on a sample of all that is to be coded.
+    fn train(&mut self) -> Result<Arc<ResidualCodec>> {
+        let (dim, total) = (self.next.manifest.dim, self.total());
+        let mut sampler = Sampler::new(total, self.next.manifest.seed);
         let mut sample = Vec::new();
-        for (_, rows) in waiting.docs() {
-            for row in rows.chunks_exact(manifest.dim) {
-                if sampler.take() {
-                    spool::append_f32(row, &mut sample);
-                }
+        for row in self.waiting.docs().flat_map(|(_, rows)| rows.chunks_exact(dim)) {
+            if sampler.take() {
+                spool::append_f32(row, &mut sample);
             }
         }
-        let parts =
-            codec::train(&sample, manifest.dim, manifest.bits, total, manifest.seed, self.backend, |done, of| {
-                self.progress.report(Stage::Train, done as u64, of as u64);
-                !self.progress.cancelled()
-            })?;
+        for live in &self.outgrown {
+            for doc in live.docs() {
+                let rows = live.shard.decode(doc);
+                rows.chunks_exact(dim).filter(|_| sampler.take()).for_each(|row| sample.extend_from_slice(row));
+            }
+        }
+        let manifest = &mut self.next.manifest;
+        let parts = codec::train(&sample, dim, manifest.bits, total, manifest.seed, self.backend, |done, of| {
+            self.progress.report(Stage::Train, done as u64, of as u64);
+            !self.progress.cancelled()
+        })?;
         let file = next_file(&mut manifest.next_file, "codec", "lwc");
         ResidualCodec::write(self.directory, &file, &parts)?;
         let codec = ResidualCodec::open(self.directory, &file)?;
@@ -264,6 +288,70 @@ impl Builder<'_> {
         self.next.codecs.insert(codec.digest(), codec.clone());
         Ok(codec)
     }
+}
+
+/// Codes documents in ascending order into a shard, many tokens at a time.
+struct Coder<'a> {
+    codec: &'a ResidualCodec,
+    backend: &'a dyn Backend,
+    progress: &'a dyn Progress,
+    writer: ShardWriter<'a>,
+    /// Documents whose rows wait, and how many rows each has.
+    docs: Vec<(DocId, usize)>,
+    rows: Vec<f32>,
+    done: u64,
+    total: u64,
+}
+
+impl<'a> Coder<'a> {
+    fn new(codec: &'a ResidualCodec, backend: &'a dyn Backend, progress: &'a dyn Progress, total: u64) -> Self {
+        let writer = ShardWriter::new(codec);
+        Self { codec, backend, progress, writer, docs: Vec::new(), rows: Vec::new(), done: 0, total }
+    }
+
+    /// Adds a document of `len` rows, which `append` brings.
+    fn add(&mut self, doc: DocId, len: usize, append: impl FnOnce(&mut Vec<f32>)) -> Result<()> {
+        self.docs.push((doc, len));
+        append(&mut self.rows);
+        if self.rows.len() >= CODE_TOKENS * self.codec.dim() { self.code() } else { Ok(()) }
+    }
+
+    fn code(&mut self) -> Result<()> {
+        if self.progress.cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let coded = self.codec.encode(self.backend, &self.rows);
+        let mut start = 0;
+        for (doc, len) in self.docs.drain(..) {
+            self.writer.add(doc, &slice(self.codec, &coded, start, len));
+            start += len;
+        }
+        self.rows.clear();
+        self.done += start as u64;
+        self.progress.report(Stage::Code, self.done, self.total);
+        Ok(())
+    }
+
+    /// The shard so far; the next one starts empty.
+    fn finish_shard(&mut self) -> Result<ShardWriter<'a>> {
+        self.code()?;
+        Ok(std::mem::replace(&mut self.writer, ShardWriter::new(self.codec)))
+    }
+}
+
+/// Writes a shard, unless it is empty, and takes it into the snapshot.
+fn save(
+    directory: &dyn Directory,
+    next: &mut Snapshot,
+    writer: ShardWriter<'_>,
+    codec: &Arc<ResidualCodec>,
+) -> Result<()> {
+    if writer.doc_count() > 0 {
+        let name = next_file(&mut next.manifest.next_file, "shard", "lws");
+        writer.write(directory, &name)?;
+        next.shards.push(open_shard(directory, name, codec)?);
+    }
+    Ok(())
 }
 
 fn slice<'a>(codec: &'a ResidualCodec, coded: &'a CodedTokens, start: usize, len: usize) -> ResidualTokens<'a> {

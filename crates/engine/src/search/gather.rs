@@ -7,6 +7,9 @@ use crate::backend::EncodedQuery;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 
+/// How many times as many centroids are probed when the first ones gave too little.
+const WIDEN: usize = 4;
+
 /// Candidates of one shard, ascending.
 pub(super) struct Candidates<'a> {
     pub(super) live: &'a LiveShard,
@@ -19,14 +22,28 @@ pub(super) fn candidates<'a>(live: &'a LiveShard, query: &EncodedQuery, params: 
     let docs = if allowed.count() <= params.rescored.max(params.k) {
         allowed.all()
     } else {
+        gather(live, query, params, &allowed).all()
+    };
+    Candidates { live, docs }
+}
+
+/// The allowed documents of the probed centroids. Where a filter leaves fewer than the budget holds, more centroids
+/// are probed: the budget is there to be used.
+fn gather(live: &LiveShard, query: &EncodedQuery, params: &SearchParams, allowed: &Allowed) -> Allowed {
+    let centroids = live.shard.codec().centroid_count();
+    let mut probes = params.probes.min(centroids);
+    loop {
         let mut found = BitSet::new(live.shard.doc_count());
-        for centroid in probe::probe(query, params.probes) {
+        for centroid in probe::probe(query, probes) {
             live.shard.postings(centroid).iter().for_each(|&doc| found.insert(doc));
         }
         found.intersect(&allowed.0);
-        Allowed(found).all()
-    };
-    Candidates { live, docs }
+        let found = Allowed(found);
+        if probes == centroids || found.count() >= params.rescored.max(params.k) {
+            return found;
+        }
+        probes = (probes * WIDEN).min(centroids);
+    }
 }
 
 /// The documents of a shard that are alive and pass the filter.

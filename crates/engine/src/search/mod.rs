@@ -159,6 +159,11 @@ impl Searcher {
         self.snapshot.shards.iter().any(|live| live.shard.find(doc).is_some_and(|ord| !live.deleted.contains(ord.0)))
     }
 
+    /// What tells this commit from every other of the index ([`crate::Index::version`]).
+    pub fn version(&self) -> u64 {
+        self.snapshot.manifest.digest
+    }
+
     /// The index's figures.
     pub fn info(&self) -> IndexInfo {
         self.snapshot.info()

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::gather::Candidates;
 use crate::backend::{Backend, EncodedQuery};
-use crate::ids::DocOrd;
+use crate::ids::{DocId, DocOrd};
 
 /// Leaves the best `budget` candidates.
 pub(super) fn prune(
@@ -18,18 +18,18 @@ pub(super) fn prune(
     if found <= budget {
         return;
     }
-    let mut ranked: Vec<(f32, u32, DocOrd)> = Vec::with_capacity(found);
+    let mut ranked: Vec<(f32, DocId, usize, DocOrd)> = Vec::with_capacity(found);
     for (shard, own) in candidates.iter().enumerate() {
         let mut scores = vec![0.0; own.docs.len()];
         backend.approximate(&own.live.shard, &queries[&own.live.entry.codec], &own.docs, &mut scores);
-        ranked.extend(scores.into_iter().zip(&own.docs).map(|(score, &doc)| (score, shard as u32, doc)));
+        let docs = scores.into_iter().zip(&own.docs);
+        ranked.extend(docs.map(|(score, &doc)| (score, own.live.shard.doc_id(doc), shard, doc)));
     }
-    let order = |a: &(f32, u32, DocOrd), b: &(f32, u32, DocOrd)| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2)));
-    ranked.select_nth_unstable_by(budget - 1, order);
+    ranked.select_nth_unstable_by(budget - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     ranked.truncate(budget);
     candidates.iter_mut().for_each(|own| own.docs.clear());
-    for (_, shard, doc) in ranked {
-        candidates[shard as usize].docs.push(doc);
+    for (_, _, shard, doc) in ranked {
+        candidates[shard].docs.push(doc);
     }
     // In the order they lie in the shard, so that memory is read forwards.
     candidates.iter_mut().for_each(|own| own.docs.sort_unstable());

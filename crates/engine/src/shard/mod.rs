@@ -170,6 +170,11 @@ impl Shard {
         &self.file.at(&self.postings)[list]
     }
 
+    /// Whether a newer writer asked older ones to keep off.
+    pub(crate) fn read_only(&self) -> bool {
+        self.file.read_only()
+    }
+
     /// The file's identity.
     pub(crate) fn digest(&self) -> u64 {
         self.file.digest()

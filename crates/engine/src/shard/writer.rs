@@ -62,7 +62,7 @@ impl<'a> ShardWriter<'a> {
         file.section(layout::SCALES, bytemuck::cast_slice(&self.tokens.scales))?;
         file.section(layout::INVERSE_NORMS, bytemuck::cast_slice(&self.tokens.inverse_norms))?;
         file.section(layout::CODES, &self.tokens.codes)?;
-        file.finish().map(|_| ())
+        file.finish()
     }
 
     /// For each centroid, the documents that have a token there, ascending and once each: a counting sort.
