@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p latewood-engine --example embed_engine`
 
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
 use latewood_engine::{
     DocId, Index, IndexOptions, MmapDirectory, Prefilter, QueryEmbeddings, Result, SearchParams, TokenEmbeddings,
 };

@@ -20,7 +20,10 @@ fn first(run: &Run) -> Value {
 #[test]
 fn a_folder_goes_in_and_answers_come_out() {
     let dir = documents();
-    let hit = first(&run(dir.path(), &["search", "how warm is it inside the hive in winter", ".", "--json", "-k", "3"]));
+    let hit = first(&run(
+        dir.path(),
+        &["search", "what temperature do bees keep in their cluster", ".", "--json", "-k", "3"],
+    ));
     assert_eq!(hit["path"], "guide/bees.html");
     let text = hit["text"].as_str().unwrap();
     assert!(text.contains("shiver") && text.contains("30\u{a0}°C") || text.contains("30 °C"), "{text}");
@@ -64,7 +67,11 @@ fn changes_are_seen_and_unchanged_files_left_alone() {
     assert_eq!((report["added"].as_u64(), report["unchanged"].as_u64()), (Some(4), Some(0)));
     assert_eq!(fs::read_to_string(dir.path().join(".latewood/.gitignore")).unwrap(), "*\n");
 
-    fs::write(dir.path().join("new.md"), "# Otters\n\nOtters hold hands while they sleep so that they do not drift apart.\n").unwrap();
+    fs::write(
+        dir.path().join("new.md"),
+        "# Otters\n\nOtters hold hands while they sleep so that they do not drift apart.\n",
+    )
+    .unwrap();
     fs::write(dir.path().join("notes.txt"), "The ferry to Muggia was cancelled because of the bora wind.\n").unwrap();
     fs::remove_file(dir.path().join("src/interest.py")).unwrap();
     fs::rename(dir.path().join("guide/kiln.md"), dir.path().join("firing.md")).unwrap();
@@ -102,9 +109,15 @@ fn the_index_is_found_from_below_and_where_it_is_told() {
     let place = place.to_str().unwrap();
     let docs = documents();
     let folder = docs.path().to_str().unwrap();
-    assert_eq!(first(&run(elsewhere.path(), &["search", "night train", folder, "--index", place, "--json"]))["path"], "notes.txt");
+    assert_eq!(
+        first(&run(elsewhere.path(), &["search", "night train", folder, "--index", place, "--json"]))["path"],
+        "notes.txt"
+    );
     assert!(!docs.path().join(".latewood").exists());
-    assert_eq!(first(&run(elsewhere.path(), &["--index", place, "search", "bees", "--json"]))["path"], "guide/bees.html");
+    assert_eq!(
+        first(&run(elsewhere.path(), &["--index", place, "search", "bees", "--json"]))["path"],
+        "guide/bees.html"
+    );
     let status = &run(elsewhere.path(), &["status", "--index", place, "--json"]).json()[0];
     assert_eq!(status["files"], 4);
     assert_eq!(status["root"].as_str().unwrap(), docs.path().canonicalize().unwrap().to_str().unwrap());
@@ -159,7 +172,12 @@ fn a_mixed_folder_is_indexed_as_far_as_it_goes() {
     std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join("dangling.md")).unwrap();
     let report = run(dir.path(), &["index", "--verbose"]);
     assert_eq!(report.code, 0, "{}", report.stderr);
-    for name in ["data.bin", "blank.md", #[cfg(unix)] "dangling.md"] {
+    for name in [
+        "data.bin",
+        "blank.md",
+        #[cfg(unix)]
+        "dangling.md",
+    ] {
         assert!(report.stdout.contains(&format!("skipped {name}: ")), "{name} in {}", report.stdout);
     }
     assert!(!report.stdout.contains("secret.log"));
@@ -202,6 +220,85 @@ fn damage_is_named_and_nothing_is_lost() {
         fs::write(&path, whole).unwrap();
         assert_eq!(search().stdout, good, "{name} restored");
     }
+}
+
+#[test]
+fn files_of_the_same_content_come_and_go() {
+    let dir = documents();
+    let licence = "Permission is granted to copy the almanac of tides, free of charge.\n";
+    fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    for name in ["a/LICENSE", "a/b/LICENSE", "third.txt"] {
+        fs::write(dir.path().join(name), licence).unwrap();
+    }
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let paths = || -> Vec<String> {
+        let found = run(dir.path(), &["search", "may I copy the almanac", "-k", "20", "--json"]);
+        let of = |hit: &Value| {
+            hit["text"].as_str().unwrap().contains("almanac").then(|| hit["path"].as_str().unwrap().to_owned())
+        };
+        let mut paths: Vec<String> = found.json().iter().filter_map(of).collect();
+        paths.sort();
+        paths
+    };
+    assert_eq!(paths(), ["a/LICENSE", "a/b/LICENSE", "third.txt"]);
+    fs::rename(dir.path().join("a"), dir.path().join("z")).unwrap();
+    assert_eq!(paths(), ["third.txt", "z/LICENSE", "z/b/LICENSE"], "both moved");
+    fs::remove_dir_all(dir.path().join("z")).unwrap();
+    assert_eq!(paths(), ["third.txt"], "both removed, and nothing of them is left");
+}
+
+#[test]
+fn no_file_of_the_user_is_ever_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str| fs::write(dir.path().join(name), [0x25, 0x50, 0x44, 0x46, 0]).unwrap();
+    write("report.pdf");
+    let there = run(dir.path(), &["index", ".", "--index", "."]);
+    assert_eq!(there.code, 2);
+    assert!(there.stderr.contains("holds report.pdf and no index"), "{}", there.stderr);
+    assert_eq!(run(dir.path(), &["index", "."]).code, 2);
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["report.pdf"]);
+
+    // An index in a visible folder inside the documents is no document.
+    let dir = documents();
+    for _ in 0..2 {
+        assert_eq!(run(dir.path(), &["index", ".", "--index", "idx"]).code, 0);
+    }
+    let status = &run(dir.path(), &["status", "--index", "idx", "--json"]).json()[0];
+    assert_eq!(status["files"], 4);
+    assert_eq!(status["generation"], 2, "once documents were there, nothing was left to commit: {status}");
+
+    // A folder that is empty today, perhaps because it is not mounted, does not cost its index.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(dir.path().join("idx"), elsewhere.path().join("idx")).unwrap();
+    let index = elsewhere.path().join("idx");
+    let index = index.to_str().unwrap();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    assert_eq!(run(dir.path(), &["search", "night train", "--index", index]).code, 2);
+    let found = run(elsewhere.path(), &["search", "night train", "--index", index, "--no-refresh", "--json"]);
+    assert_eq!(first(&found)["path"], "notes.txt");
+}
+
+#[test]
+fn a_long_title_does_not_push_the_text_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let title = "considerations ".repeat(400);
+    fs::write(dir.path().join("a.md"), format!("---\ntitle: {title}\n---\n\nThe heron stands in the weir.\n")).unwrap();
+    fs::write(dir.path().join("b.md"), "# Weirs\n\nA weir raises the level of a river for a mill.\n").unwrap();
+    let hits = run(dir.path(), &["search", "grey bird waiting for fish", "--json", "-k", "1"]);
+    assert!(first(&hits)["text"].as_str().unwrap().contains("heron"), "{}", hits.stdout);
+}
+
+#[test]
+fn documents_do_not_steer_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x.md"), "# Title \x1b]0;owned\x07\n\nText \x1b[2J with escapes.\n").unwrap();
+    let shown = run(dir.path(), &["search", "escapes"]);
+    assert_eq!(shown.code, 0);
+    assert!(!shown.stdout.contains(['\x1b', '\x07']), "{:?}", shown.stdout);
 }
 
 #[test]

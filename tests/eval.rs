@@ -29,7 +29,8 @@ fn the_model_finds_what_is_meant() {
 
 /// A published collection, if `LATEWOOD_TEST_DATA` says where they lie.
 fn published(name: &str) -> Option<PathBuf> {
-    let found = std::env::var_os("LATEWOOD_TEST_DATA").map(|dir| PathBuf::from(dir).join(name)).filter(|dir| dir.exists());
+    let found =
+        std::env::var_os("LATEWOOD_TEST_DATA").map(|dir| PathBuf::from(dir).join(name)).filter(|dir| dir.exists());
     if found.is_none() {
         eprintln!("skipped: LATEWOOD_TEST_DATA does not name a folder that holds {name}");
     }

@@ -106,7 +106,11 @@ fn the_api_answers_and_says_what_is_wrong() {
         (server.get("/v1/documents/abc"), 400, "bad_request"),
         (server.get("/v1/nothing"), 404, "not_found"),
         (server.get("/v1/search"), 405, "method_not_allowed"),
-        (server.send("POST /v1/search HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"), 415, "unsupported_media_type"),
+        (
+            server.send("POST /v1/search HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"),
+            415,
+            "unsupported_media_type",
+        ),
     ];
     for (at, ((status, body), want, code)) in cases.iter().enumerate() {
         assert_eq!((status, body["error"]["code"].as_str()), (want, Some(*code)), "case {at}: {body}");

@@ -1,5 +1,10 @@
 //! Running the program.
-#![allow(dead_code, clippy::unwrap_used, clippy::print_stderr, reason = "shared by several tests, which fail by panicking")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "shared by several tests, which fail by panicking"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

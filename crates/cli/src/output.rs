@@ -16,11 +16,9 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
 /// An error and its causes.
 #[expect(clippy::print_stderr, reason = "this is where errors are shown")]
 pub(crate) fn error(error: &anyhow::Error) {
-    eprintln!(
-        "{}error:{} {error:#}",
-        style(io::stderr().is_terminal(), "\x1b[1;31m"),
-        style(io::stderr().is_terminal(), "\x1b[0m")
-    );
+    let colour = io::stderr().is_terminal();
+    let (red, plain) = (style(colour, "\x1b[1;31m"), style(colour, "\x1b[0m"));
+    eprintln!("{red}error:{plain} {}", printable(&format!("{error:#}")));
 }
 
 /// A note about what happened, unless the user wants none.
@@ -45,9 +43,9 @@ pub(crate) fn hits(hits: &[Hit]) -> anyhow::Result<()> {
         if rank > 1 {
             writeln!(out)?;
         }
-        writeln!(out, "{bold}{rank}. {}:{lines}{plain}  {:.3}", passage.path, hit.score)?;
+        writeln!(out, "{bold}{rank}. {}:{lines}{plain}  {:.3}", printable(&passage.path), hit.score)?;
         if !passage.headings.is_empty() {
-            writeln!(out, "   {dim}{}{plain}", passage.headings.join(" > "))?;
+            writeln!(out, "   {dim}{}{plain}", printable(&passage.headings.join(" > ")))?;
         }
         for line in passage.text.trim_end().lines() {
             writeln!(out, "   {}", printable(line))?;

@@ -43,6 +43,14 @@ pub enum Error {
         /// The folder, or the index asked for.
         folder: PathBuf,
     },
+    /// A folder of other things was named as the index.
+    #[error("{}: holds {name} and no index; give a new or empty folder with --index", index.display())]
+    NotAnIndex {
+        /// The folder.
+        index: PathBuf,
+        /// Something in it.
+        name: String,
+    },
     /// The index was made by another model: its vectors mean nothing to this one.
     #[error(
         "{}: the index was made by model {found}, and this is {expected}; use that model, or delete the folder and index again",

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::text_index::TextIndex;
-use crate::texts;
+use crate::texts::Texts;
 
 /// How to search.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +89,7 @@ pub struct Answer {
 pub struct Reader {
     index: Index,
     searcher: Searcher,
+    texts: Arc<Texts>,
     catalog: Arc<Catalog>,
     encoder: Arc<dyn Encoder>,
     /// The documents below the folder that was asked about; none for all.
@@ -97,15 +98,24 @@ pub struct Reader {
 
 impl Reader {
     pub(crate) fn open(index: &TextIndex) -> Result<Self> {
-        let searcher = index.index.searcher()?;
-        let catalog = Catalog::from_payload(searcher.payload(), index.path())?;
-        let catalog = catalog.ok_or_else(|| Error::NoText { index: index.path().into() })?;
+        let directory = index.index.directory();
+        // A commit in between may delete texts of its predecessor: then the newer one is read.
+        let (searcher, catalog, texts) = loop {
+            let searcher = index.index.searcher()?;
+            let catalog = Catalog::from_payload(searcher.payload(), index.path())?;
+            let catalog = catalog.ok_or_else(|| Error::NoText { index: index.path().into() })?;
+            match Texts::open(directory, &catalog) {
+                Ok(texts) => break (searcher, catalog, texts),
+                Err(_) if index.index.version()? != searcher.version() => {}
+                Err(error) => return Err(error),
+            }
+        };
         let within = (!index.within.is_empty()).then(|| {
             let files = catalog.files.iter().filter(|file| file.path.starts_with(&index.within));
             Arc::new(files.flat_map(|file| file.docs()).collect())
         });
-        let catalog = Arc::new(catalog);
-        Ok(Self { index: index.index.clone(), searcher, catalog, encoder: index.encoder.clone(), within })
+        let (catalog, texts) = (Arc::new(catalog), Arc::new(texts));
+        Ok(Self { index: index.index.clone(), searcher, texts, catalog, encoder: index.encoder.clone(), within })
     }
 
     /// The passages nearest to `query`.
@@ -156,7 +166,7 @@ impl Reader {
             headings: record.headings.clone(),
             lines: record.lines.0..=record.lines.1,
             span: record.span.0..record.span.1,
-            text: texts::read(self.index.directory(), file, at)?,
+            text: self.texts.read(file, at)?,
         }))
     }
 
@@ -181,11 +191,13 @@ impl Reader {
     }
 
     /// Bytes of the stored texts.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn text_bytes(&self) -> Result<u64> {
-        texts::bytes(self.index.directory())
+    pub fn text_bytes(&self) -> u64 {
+        self.texts.bytes()
+    }
+
+    /// What tells this commit from every other of the index.
+    pub fn version(&self) -> u64 {
+        self.searcher.version()
     }
 
     fn uncatalogued(&self, doc: DocId) -> Error {

@@ -5,14 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
+use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use latewood_engine::{DocId, IndexWriter, Progress, Stage};
-use latewood_ingest::{self as ingest, Document, FileEntry, PassageOptions, SkipReason, Skipped, WalkOptions};
+use latewood_ingest::{self as ingest, Document, FileEntry, Passage, PassageOptions, SkipReason, Skipped, WalkOptions};
 
 use crate::catalog::{Catalog, FileRecord, PassageRecord, SkippedRecord};
 use crate::error::{Error, Result};
+use crate::location::relative;
 use crate::text_index::TextIndex;
 use crate::texts::{self, TextsWriter};
 
@@ -122,6 +123,8 @@ pub struct SyncReport {
     pub passages: usize,
     /// Tokens encoded, counted by the rows that were kept.
     pub tokens: u64,
+    /// Passages that were longer than the model takes: their end is not searched.
+    pub truncated: usize,
     /// Everything left out, each with the reason.
     pub skipped: Vec<LeftOut>,
 }
@@ -140,8 +143,8 @@ impl TextIndex {
     /// When another process is writing, the disk refuses, `monitor` cancels, or the folder has nothing to index: the
     /// last commit then stands.
     pub fn sync(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport> {
-        let began = now_ns();
-        let walk = ingest::walk(&self.root, &options.walk)?;
+        let mut began = now_ns();
+        let mut walk = self.walk(options)?;
         // Looked at without the lock first: mostly nothing has changed, and then nobody needs to wait for anybody.
         let searcher = self.index.searcher()?;
         if let Some(catalog) = Catalog::from_payload(searcher.payload(), self.path())?
@@ -149,12 +152,27 @@ impl TextIndex {
         {
             return self.refuse_empty(report);
         }
-        drop(searcher);
         let writer = self.index.writer()?;
+        if self.index.version()? != searcher.version() {
+            // Another process committed before the lock was ours, perhaps of files newer than our walk.
+            began = now_ns();
+            walk = self.walk(options)?;
+        }
+        drop(searcher);
         let catalog = Catalog::from_payload(writer.payload(), self.path())?;
         let catalog = catalog.ok_or_else(|| Error::NoText { index: self.path().into() })?;
-        let report = Sync::new(self, options, monitor, writer, catalog).run(walk, began)?;
-        self.refuse_empty(report)
+        Sync::new(self, options, monitor, writer, catalog).run(walk, began)
+    }
+
+    /// The files of the folder; an index inside of it is none of them, whatever its name.
+    fn walk(&self, options: &SyncOptions) -> Result<ingest::Walk> {
+        let mut walk = ingest::walk(&self.root, &options.walk)?;
+        let own = fs::canonicalize(self.path()).ok().and_then(|index| relative(&self.root, &index));
+        if let Some(own) = own.filter(|own| !own.is_empty()) {
+            walk.files.retain(|entry| !entry.path.starts_with(&own));
+            walk.skipped.retain(|skipped| !skipped.path.starts_with(&own));
+        }
+        Ok(walk)
     }
 
     /// A folder without documents is a mistake to be told, not an index to be searched.
@@ -233,25 +251,37 @@ impl<'a> Sync<'a> {
             self.skip(skipped);
         }
         let changed = self.keep_current(walk.files);
-        let removed = self.removed(&changed);
+        let mut removed = self.removed(&changed);
         let bytes = changed.iter().map(|entry| entry.size).sum();
         self.monitor.event(Event::Found { files: changed.len(), bytes });
-        let mut moved = HashSet::new();
+        let before: HashMap<&str, FileRecord> = {
+            let known = self.old.by_path();
+            changed.iter().filter_map(|e| Some((e.path.as_str(), (*known.get(e.path.as_str())?).clone()))).collect()
+        };
         for entry in &changed {
-            self.bring_in(entry, &removed, &mut moved, &mut texts)?;
+            self.bring_in(entry, before.get(entry.path.as_str()), &mut removed, &mut texts)?;
         }
         self.encode()?;
-        for file in removed.values().filter(|file| !moved.contains(&file.first_doc)) {
+        for file in removed.into_values().flatten() {
             self.report.removed += 1;
-            file.docs().for_each(|doc| _ = self.writer.delete(DocId(doc)));
+            self.forget(Some(&file));
+        }
+        if self.new.files.is_empty() {
+            // Nothing is committed: a folder that is not mounted today must not cost its index.
+            return self.index.refuse_empty(self.report);
         }
         self.new.files.sort_by(|a, b| a.path.cmp(&b.path));
+        // Files so new that their time stamps do not tell are looked at again until a later commit.
+        let fresh = changed.iter().any(|entry| entry.modified_ns >= self.old.synced_ns - TIME_STAMP_NS);
+        if !fresh && self.new.files == self.old.files && self.new.skipped == self.old.skipped {
+            return Ok(self.report);
+        }
         self.new.synced_ns = began;
         texts.compact(&mut self.new)?;
         self.new.next_blob += u32::from(texts.finish()?);
         let engine = EngineProgress(self.monitor);
         self.writer.commit(Some(&self.new.to_payload()?), &engine)?;
-        texts::remove_unused(directory, &self.new)?;
+        texts::remove_unused(directory, &self.new);
         Ok(self.report)
     }
 
@@ -271,24 +301,32 @@ impl<'a> Sync<'a> {
         changed
     }
 
-    /// The files that are neither kept nor among `changed`, by their content.
-    fn removed(&self, changed: &[FileEntry]) -> HashMap<String, FileRecord> {
+    /// The files that are neither kept nor among `changed`, by their content: several may have had the same.
+    fn removed(&self, changed: &[FileEntry]) -> HashMap<String, Vec<FileRecord>> {
         let kept: HashSet<&str> = self.new.files.iter().map(|file| file.path.as_str()).collect();
         let changed: HashSet<&str> = changed.iter().map(|entry| entry.path.as_str()).collect();
         let gone = |file: &&FileRecord| !kept.contains(file.path.as_str()) && !changed.contains(file.path.as_str());
-        self.old.files.iter().filter(gone).map(|file| (file.hash.clone(), file.clone())).collect()
+        let mut removed: HashMap<String, Vec<FileRecord>> = HashMap::new();
+        for file in self.old.files.iter().filter(gone) {
+            removed.entry(file.hash.clone()).or_default().push(file.clone());
+        }
+        removed
     }
 
-    /// Indexes a new or changed file, unless its content is there already.
+    /// Indexes a new or changed file, unless its content is there already. `before` is what was known of its path.
     fn bring_in(
         &mut self,
         entry: &FileEntry,
-        removed: &HashMap<String, FileRecord>,
-        moved: &mut HashSet<u64>,
+        before: Option<&FileRecord>,
+        removed: &mut HashMap<String, Vec<FileRecord>>,
         texts: &mut TextsWriter<'_>,
     ) -> Result<()> {
-        let before = self.old.files.iter().find(|file| file.path == entry.path).cloned();
-        match self.read(entry, before.as_ref()) {
+        match self.read(entry, before) {
+            // It may be readable again tomorrow: what is known of it stays, and it is tried again.
+            Err(skipped @ Skipped { reason: SkipReason::Unreadable(_), .. }) => {
+                self.new.files.extend(before.cloned());
+                self.skip(&skipped);
+            }
             Err(skipped) => {
                 self.forget(before);
                 self.new.skipped.push(SkippedRecord::of(&skipped, entry.size, entry.modified_ns));
@@ -296,22 +334,20 @@ impl<'a> Sync<'a> {
             }
             // The same bytes at another time.
             Ok(None) => {
-                self.new.files.extend(before.map(|file| FileRecord { modified_ns: entry.modified_ns, ..file }));
+                let record = before.map(|file| FileRecord { modified_ns: entry.modified_ns, ..file.clone() });
+                self.new.files.extend(record);
                 self.report.unchanged += 1;
             }
             Ok(Some(document)) => {
+                self.forget(before);
                 let hash = hex(&document.hash);
-                // Only a file of the same kind was split the same way.
-                let source = removed.get(&hash).filter(|file| file.kind == document.kind.to_string());
-                if let Some(file) = source.filter(|file| moved.insert(file.first_doc)) {
-                    self.forget(before);
+                if let Some(source) = take(removed, &hash, &document.kind.to_string()) {
                     let (path, modified_ns) = (entry.path.clone(), entry.modified_ns);
-                    self.new.files.push(FileRecord { path, modified_ns, ..file.clone() });
+                    self.new.files.push(FileRecord { path, modified_ns, ..source });
                     self.report.moved += 1;
                 } else {
                     let counter = if before.is_some() { &mut self.report.updated } else { &mut self.report.added };
                     *counter += 1;
-                    self.forget(before);
                     self.add(entry, hash, document, texts)?;
                 }
             }
@@ -332,11 +368,32 @@ impl<'a> Sync<'a> {
         }
         let encoder = &self.index.encoder;
         let count = |text: &str| encoder.count_tokens(text);
-        let document = ingest::read_document(&self.index.root, entry, &self.options.passages, &count)?;
+        let passages = &self.options.passages;
+        let max_tokens = passages.max_tokens.min(self.room());
+        let passages = PassageOptions { max_tokens, ..passages.clone() };
+        let document = ingest::read_document(&self.index.root, entry, &passages, &count)?;
         if document.passages.is_empty() {
             return Err(Skipped { path: entry.path.clone(), reason: SkipReason::Empty });
         }
         Ok(Some(document))
+    }
+
+    /// Word pieces that the model reads of a passage, `[CLS]` and `[SEP]` taken off.
+    fn room(&self) -> usize {
+        self.index.encoder.max_document_tokens().saturating_sub(2)
+    }
+
+    /// What the model reads of a passage: where it stands, as far as its own text does not say so, and its text. The
+    /// text is never cut for the sake of what stands before it.
+    fn in_context(&self, title: Option<&str>, passage: &Passage) -> String {
+        let parts = context(title, &passage.headings, &passage.text);
+        for skipped in 0..parts.len() {
+            let text = format!("{}\n{}", parts[skipped..].join(" > "), passage.text);
+            if self.index.encoder.count_tokens(&text) <= self.room() {
+                return text;
+            }
+        }
+        passage.text.clone()
     }
 
     fn add(&mut self, entry: &FileEntry, hash: String, document: Document, texts: &mut TextsWriter<'_>) -> Result<()> {
@@ -346,8 +403,7 @@ impl<'a> Sync<'a> {
         let block = texts.add(&text)?;
         let mut passages = Vec::with_capacity(document.passages.len());
         for (passage, id) in document.passages.into_iter().zip(first_doc..) {
-            let context = context(document.title.as_deref(), &passage.headings, &passage.text);
-            self.waiting.push((DocId(id), context + &passage.text));
+            self.waiting.push((DocId(id), self.in_context(document.title.as_deref(), &passage)));
             passages.push(PassageRecord {
                 span: (passage.span.start, passage.span.end),
                 lines: (*passage.lines.start(), *passage.lines.end()),
@@ -377,6 +433,7 @@ impl<'a> Sync<'a> {
             }
             let texts: Vec<&str> = batch.iter().map(|(_, text)| text.as_str()).collect();
             for ((doc, _), encoded) in batch.iter().zip(self.index.encoder.encode_documents(&texts)?) {
+                self.report.truncated += usize::from(encoded.truncated);
                 self.report.tokens += encoded.embeddings.view().len() as u64;
                 self.writer.add(*doc, encoded.embeddings.view())?;
             }
@@ -388,8 +445,8 @@ impl<'a> Sync<'a> {
     }
 
     /// Takes a file's passages out of the index.
-    fn forget(&mut self, file: Option<FileRecord>) {
-        file.iter().flat_map(FileRecord::docs).for_each(|doc| _ = self.writer.delete(DocId(doc)));
+    fn forget(&mut self, file: Option<&FileRecord>) {
+        file.into_iter().flat_map(FileRecord::docs).for_each(|doc| _ = self.writer.delete(DocId(doc)));
     }
 
     fn skip(&mut self, skipped: &Skipped) {
@@ -399,12 +456,19 @@ impl<'a> Sync<'a> {
     }
 }
 
-/// What the model reads before a passage: where it stands, as far as its own text does not say so.
-fn context(title: Option<&str>, headings: &[String], text: &str) -> String {
+/// A removed file of the same content and kind, which was therefore split in the same way.
+fn take(removed: &mut HashMap<String, Vec<FileRecord>>, hash: &str, kind: &str) -> Option<FileRecord> {
+    let files = removed.get_mut(hash)?;
+    let at = files.iter().position(|file| file.kind == kind)?;
+    Some(files.swap_remove(at))
+}
+
+/// Title and headings above a passage, outermost first, as far as its own first lines do not say them.
+fn context<'t>(title: Option<&'t str>, headings: &'t [String], text: &str) -> Vec<&'t str> {
     let mut parts: Vec<&str> = title.into_iter().collect();
     parts.extend(headings.iter().map(String::as_str).filter(|&heading| Some(heading) != title));
     parts.retain(|part| !text.lines().take(3).any(|line| line.contains(part)));
-    if parts.is_empty() { String::new() } else { parts.join(" > ") + "\n" }
+    parts
 }
 
 /// The engine's progress as events.
@@ -426,19 +490,4 @@ fn hex(bytes: &[u8]) -> String {
 
 fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
-}
-
-impl TextIndex {
-    /// Removes the index's folder if it was made for nothing: for callers whose first sync found no documents.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub fn remove_if_empty(self) -> Result<()> {
-        let reader = self.reader()?;
-        let path: &Path = self.path();
-        if reader.catalog().files.is_empty() && reader.info().generation <= 2 {
-            std::fs::remove_dir_all(path).map_err(|e| Error::io("remove", path, e))?;
-        }
-        Ok(())
-    }
 }

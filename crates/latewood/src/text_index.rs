@@ -40,11 +40,7 @@ impl TextIndex {
         }
         let catalog = Catalog::from_payload(searcher.payload(), &location.index)?;
         let catalog = catalog.ok_or_else(|| Error::NoText { index: location.index.clone() })?;
-        let root = match (&location.root, &catalog.root) {
-            (Some(root), _) => root.clone(),
-            (None, Some(recorded)) => recorded.into(),
-            (None, None) => parent(&location.index)?,
-        };
+        let root = root(&location, &catalog)?;
         let within = match &location.asked {
             None => String::new(),
             Some(asked) => relative(&root, asked).ok_or_else(|| Error::OtherFolder {
@@ -67,17 +63,46 @@ impl TextIndex {
         }
         let root = location.root.clone().or(location.asked.clone());
         let root = root.ok_or_else(|| Error::NotIndexed { folder: location.index.clone() })?;
+        refuse_foreign(&location.index)?;
         let inside = location.index == root.join(INDEX_DIR);
-        let options = IndexOptions::new(encoder.dim()).model(encoder.model_id().as_str());
-        let index = Index::create(MmapDirectory::create(&location.index)?, options)?;
+        let recorded = (!inside).then(|| root.to_string_lossy().into_owned());
+        let options = IndexOptions::new(encoder.dim())
+            .model(encoder.model_id().as_str())
+            .payload(Catalog::new(recorded).to_payload()?);
+        match Index::create(MmapDirectory::create(&location.index)?, options) {
+            Ok(_) => {}
+            // Another process was quicker.
+            Err(engine::Error::IndexExists { .. }) => return Self::open(location, encoder),
+            Err(e) => return Err(e.into()),
+        }
         if inside {
             // The index is derived from the documents: version control shall leave it alone.
             let ignore = location.index.join(".gitignore");
             fs::write(&ignore, "*\n").map_err(|e| Error::io("write", ignore, e))?;
         }
-        let recorded = (!inside).then(|| root.to_string_lossy().into_owned());
-        index.writer()?.commit(Some(&Catalog::new(recorded).to_payload()?), &())?;
-        Ok(Self { index, encoder, within: String::new(), root })
+        Self::open(location, encoder)
+    }
+
+    /// Takes an index that holds no document out of the file system again: for callers whose first sync found nothing
+    /// to index. Only the index's own files are deleted, and the folder if nothing else is in it.
+    ///
+    /// # Errors
+    /// When another process is writing, or a file cannot be deleted.
+    pub fn remove_if_empty(self) -> Result<()> {
+        let writer = self.index.writer()?;
+        let catalog = Catalog::from_payload(writer.payload(), self.path())?;
+        if catalog.is_some_and(|catalog| catalog.files.is_empty()) {
+            let path = self.path();
+            for name in fs::read_dir(path).map_err(|e| Error::io("list", path, e))?.flatten().map(|e| e.file_name()) {
+                if name.to_str().is_some_and(is_own_file) {
+                    let file = path.join(&name);
+                    fs::remove_file(&file).map_err(|e| Error::io("delete", file, e))?;
+                }
+            }
+            // Fails where something else is in the folder, which then stays.
+            let _ = fs::remove_dir(path);
+        }
+        Ok(())
     }
 
     /// A reader of the newest commit, which it keeps whatever is committed later.
@@ -104,8 +129,39 @@ impl TextIndex {
     }
 }
 
-/// The folder that an index inside of it belongs to.
-fn parent(index: &Path) -> Result<PathBuf> {
-    let absolute = fs::canonicalize(index).map_err(|e| Error::io("open", index, e))?;
-    Ok(absolute.parent().unwrap_or(Path::new("/")).to_path_buf())
+/// The folder that an index belongs to: the recorded one, or else the one that holds its `.latewood`.
+fn root(location: &Location, catalog: &Catalog) -> Result<PathBuf> {
+    let other = |root: &Path, folder: &Path| Error::OtherFolder {
+        index: location.index.clone(),
+        root: root.into(),
+        folder: folder.into(),
+    };
+    if let Some(recorded) = &catalog.root {
+        let recorded = PathBuf::from(recorded);
+        return match &location.root {
+            Some(root) if *root != recorded => Err(other(&recorded, root)),
+            _ => Ok(recorded),
+        };
+    }
+    let index = fs::canonicalize(&location.index).map_err(|e| Error::io("open", &location.index, e))?;
+    match index.parent() {
+        Some(parent) if index.file_name().is_some_and(|name| name == INDEX_DIR) => Ok(parent.to_path_buf()),
+        _ => Err(other(Path::new("the folder it was moved from"), &index)),
+    }
+}
+
+/// Files of an index, by their names.
+fn is_own_file(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    matches!(name, "write.lock" | ".gitignore") || matches!(extension, Some("lw" | "lwc" | "lws" | "lwt" | "tmp"))
+}
+
+/// An index is made in a new or empty folder only: it shall not lie among a user's files.
+fn refuse_foreign(index: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(index) else { return Ok(()) };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    match names.into_iter().find(|name| !name.to_str().is_some_and(is_own_file)) {
+        None => Ok(()),
+        Some(name) => Err(Error::NotAnIndex { index: index.into(), name: name.to_string_lossy().into_owned() }),
+    }
 }

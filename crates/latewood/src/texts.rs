@@ -4,9 +4,10 @@
 //! end to end. The catalogue says where each block lies and checks it with a hash. Nothing in a file changes after
 //! it is written; a file of which nothing is used any more is deleted, one of which little is used is copied over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use latewood_engine::{Directory, FileWriter};
+use latewood_engine::{Bytes, Directory, FileWriter};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::catalog::{Block, Catalog, FileRecord, decompress};
@@ -58,7 +59,7 @@ impl<'a> TextsWriter<'a> {
 
     /// Copies the blocks of files that hold more dead text than live into this one.
     pub(crate) fn compact(&mut self, catalog: &mut Catalog) -> Result<()> {
-        let mut live: HashMap<u32, u64> = HashMap::new();
+        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
         for file in &catalog.files {
             *live.entry(file.block.blob).or_default() += u64::from(file.block.len);
         }
@@ -69,7 +70,7 @@ impl<'a> TextsWriter<'a> {
                 continue;
             }
             for file in catalog.files.iter_mut().filter(|file| file.block.blob == blob) {
-                file.block = self.add_compressed(compressed(self.directory, &bytes, file)?)?;
+                file.block = self.add_compressed(compressed(self.directory.path(), &bytes, file)?)?;
             }
         }
         Ok(())
@@ -82,19 +83,40 @@ impl<'a> TextsWriter<'a> {
     }
 }
 
-/// The text of one passage.
-pub(crate) fn read(directory: &dyn Directory, file: &FileRecord, passage: usize) -> Result<String> {
-    let bytes = directory.open(&name(file.block.blob))?;
-    let len = |records: &[crate::PassageRecord]| records.iter().map(|p| p.bytes as usize).sum::<usize>();
-    let (start, total) = (len(&file.passages[..passage]), len(&file.passages));
-    let end = start + file.passages[passage].bytes as usize;
-    let text = decompress(compressed(directory, &bytes, file)?, total).map_err(|e| damaged(directory, file, e))?;
-    let text = text.get(start..end).and_then(|bytes| std::str::from_utf8(bytes).ok());
-    text.map(str::to_owned).ok_or_else(|| damaged(directory, file, "the text is not as long as its passages".into()))
+/// The texts that a catalogue speaks of, held open: they stay readable whatever later commits delete.
+pub(crate) struct Texts {
+    path: PathBuf,
+    blobs: BTreeMap<u32, Bytes>,
+}
+
+impl Texts {
+    pub(crate) fn open(directory: &dyn Directory, catalog: &Catalog) -> Result<Self> {
+        let used: BTreeSet<u32> = catalog.files.iter().map(|file| file.block.blob).collect();
+        let blobs = used.into_iter().map(|blob| Ok((blob, directory.open(&name(blob))?)));
+        Ok(Self { path: directory.path().into(), blobs: blobs.collect::<Result<_>>()? })
+    }
+
+    /// The text of one passage.
+    pub(crate) fn read(&self, file: &FileRecord, passage: usize) -> Result<String> {
+        let len = |records: &[crate::PassageRecord]| records.iter().map(|p| p.bytes as usize).sum::<usize>();
+        let (start, total) = (len(&file.passages[..passage]), len(&file.passages));
+        let end = start + file.passages[passage].bytes as usize;
+        let bytes = self.blobs.get(&file.block.blob).map_or(&[][..], |bytes| bytes);
+        let bytes = compressed(&self.path, bytes, file)?;
+        let text = decompress(bytes, total).map_err(|e| damaged(&self.path, file, e))?;
+        let text = text.get(start..end).and_then(|bytes| std::str::from_utf8(bytes).ok());
+        text.map(str::to_owned)
+            .ok_or_else(|| damaged(&self.path, file, "the text is not as long as its passages".into()))
+    }
+
+    /// Bytes of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.blobs.values().map(|bytes| bytes.len() as u64).sum()
+    }
 }
 
 /// A document's block, checked.
-fn compressed<'b>(directory: &dyn Directory, bytes: &'b [u8], file: &FileRecord) -> Result<&'b [u8]> {
+fn compressed<'b>(directory: &Path, bytes: &'b [u8], file: &FileRecord) -> Result<&'b [u8]> {
     let block = &file.block;
     let start = usize::try_from(block.start).ok();
     let slice = start.and_then(|start| bytes.get(start..start.checked_add(block.len as usize)?));
@@ -105,26 +127,17 @@ fn compressed<'b>(directory: &dyn Directory, bytes: &'b [u8], file: &FileRecord)
     }
 }
 
-fn damaged(directory: &dyn Directory, file: &FileRecord, detail: String) -> Error {
+fn damaged(directory: &Path, file: &FileRecord, detail: String) -> Error {
     let detail = format!("{}: {detail}", file.path);
-    Error::Damaged { file: directory.path().join(name(file.block.blob)), what: "text", detail }
+    Error::Damaged { file: directory.join(name(file.block.blob)), what: "text", detail }
 }
 
-/// Deletes files of texts that the catalogue does not use.
-pub(crate) fn remove_unused(directory: &dyn Directory, catalog: &Catalog) -> Result<()> {
-    for file in directory.list()? {
-        if file.ends_with(EXTENSION) && !catalog.files.iter().any(|record| name(record.block.blob) == file) {
-            directory.delete(&file)?;
+/// Deletes files of texts that the catalogue does not use. Best effort: the next sync does what this one cannot.
+pub(crate) fn remove_unused(directory: &dyn Directory, catalog: &Catalog) {
+    let used: BTreeSet<String> = catalog.files.iter().map(|file| name(file.block.blob)).collect();
+    for file in directory.list().unwrap_or_default() {
+        if file.ends_with(EXTENSION) && !used.contains(&file) {
+            let _ = directory.delete(&file);
         }
     }
-    Ok(())
-}
-
-/// Bytes of all files of texts.
-pub(crate) fn bytes(directory: &dyn Directory) -> Result<u64> {
-    let mut sum = 0;
-    for file in directory.list()?.iter().filter(|file| file.ends_with(EXTENSION)) {
-        sum += directory.open(file)?.len() as u64;
-    }
-    Ok(sum)
 }

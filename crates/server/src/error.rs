@@ -51,6 +51,7 @@ impl From<engine::Error> for ApiError {
             | engine::Error::Ragged { .. }
             | engine::Error::NotFinite { .. }
             | engine::Error::TooManyRows { .. }
+            | engine::Error::TooHeavy { .. }
             | engine::Error::UnsupportedDim { .. }
             | engine::Error::BadParameter { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),

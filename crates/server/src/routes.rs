@@ -1,7 +1,7 @@
 //! The handlers.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode, Uri};
 use latewood::engine::{DocId, QueryEmbeddings};
@@ -43,7 +43,7 @@ pub(crate) async fn status(State(state): State<AppState>) -> Result<Json<Status>
             files: reader.catalog().files.len(),
             passages: info.docs(),
             tokens: info.tokens(),
-            index_bytes: info.bytes() + reader.text_bytes()?,
+            index_bytes: info.bytes() + reader.text_bytes(),
             backend: reader.backend(),
             model: info.model,
         })
@@ -123,7 +123,11 @@ fn response(answer: Answer) -> SearchResponse {
     SearchResponse { hits: answer.hits, candidates: answer.candidates, timings_ms }
 }
 
-pub(crate) async fn document(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Passage>, ApiError> {
+pub(crate) async fn document(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Passage>, ApiError> {
+    let Path(id) = id.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let number = id.parse().map_err(|_| ApiError::bad_request(format!("document id {id:?} is not a whole number")))?;
     let passage = state.read(move |reader| Ok(reader.passage(DocId(number))?)).await?;
     passage.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no document {id}")))

@@ -1,6 +1,6 @@
 //! What all requests share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -20,7 +20,7 @@ struct Inner {
     index: TextIndex,
     current: Mutex<Current>,
     /// Requests that compute at the same time: more would only share the same cores.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 struct Current {
@@ -35,7 +35,7 @@ impl AppState {
     /// When the index is damaged.
     pub fn new(index: TextIndex) -> latewood::Result<Self> {
         let current = Mutex::new(Current { reader: index.reader()?, looked: Instant::now() });
-        let permits = Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from));
+        let permits = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
         Ok(Self(Arc::new(Inner { index, current, permits })))
     }
 
@@ -44,23 +44,42 @@ impl AppState {
         &self,
         work: impl FnOnce(&Reader) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let failed =
-            |e: &dyn std::fmt::Display| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", e.to_string());
-        let _permit = self.0.permits.acquire().await.map_err(|e| failed(&e))?;
+        let permit = self.0.permits.clone().acquire_owned().await.map_err(|e| internal(&e))?;
         let inner = self.0.clone();
-        tokio::task::spawn_blocking(move || work(&inner.reader()?)).await.map_err(|e| failed(&e))?
+        let work = move || {
+            // Held until the work is done, even where the client has gone and nobody awaits it.
+            let _permit = permit;
+            work(&inner.reader()?)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| internal(&e))?
     }
 }
 
+fn internal(error: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+}
+
 impl Inner {
+    /// The reader of the newest commit, opened anew where there is a newer one; others go on with the old meanwhile.
     fn reader(&self) -> latewood::Result<Reader> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.looked.elapsed() >= LOOK_EVERY {
-            if self.index.engine().generation()? != current.reader.info().generation {
-                current.reader = self.index.reader()?;
+        let reader = {
+            let mut current = self.current();
+            if current.looked.elapsed() < LOOK_EVERY {
+                return Ok(current.reader.clone());
             }
             current.looked = Instant::now();
+            current.reader.clone()
+        };
+        if self.index.engine().version()? == reader.version() {
+            return Ok(reader);
         }
-        Ok(current.reader.clone())
+        let newer = self.index.reader()?;
+        self.current().reader = newer.clone();
+        Ok(newer)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        // What is inside is replaced whole: a panic elsewhere leaves it as it was.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

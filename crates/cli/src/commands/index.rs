@@ -17,7 +17,7 @@ pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         let skipped: Vec<_> = report.skipped.iter().map(|s| json!({ "path": s.path, "reason": s.reason })).collect();
         output::json_line(&json!({
-            "index": index.path(), "root": index.root(), "added": report.added, "updated": report.updated,
+            "index": index.path().display().to_string(), "root": index.root().display().to_string(), "added": report.added, "updated": report.updated,
             "moved": report.moved, "removed": report.removed, "unchanged": report.unchanged,
             "passages": report.passages, "tokens": report.tokens, "skipped": skipped, "seconds": seconds,
         }))?;

@@ -13,7 +13,7 @@ pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
     let reader = index.reader()?;
     let info = reader.info();
     let catalog = reader.catalog();
-    let text_bytes = reader.text_bytes()?;
+    let text_bytes = reader.text_bytes();
     let skipped: Vec<_> = catalog.skipped.iter().map(latewood::LeftOut::from).collect();
     if args.json {
         let shard = |s: &latewood::engine::ShardInfo| {
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
         };
         let shards: Vec<_> = info.shards.iter().map(shard).collect();
         output::json_line(&json!({
-            "index": index.path(), "root": index.root(), "model": info.model, "generation": info.generation,
+            "index": index.path().display().to_string(), "root": index.root().display().to_string(), "model": info.model, "generation": info.generation,
             "dim": info.dim, "bits": info.bits, "files": catalog.files.len(), "passages": info.docs(),
             "tokens": info.tokens(), "vector_bytes": info.bytes(), "text_bytes": text_bytes, "shards": shards,
             "skipped": output::skipped_by_reason(&skipped).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
