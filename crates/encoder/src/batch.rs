@@ -7,8 +7,9 @@
 
 use burn::prelude::*;
 
-/// Tokens of a batch, padding included, unless one text alone has more.
-pub(crate) static BUDGET: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| std::env::var("BUDGET").map_or(4096, |s| s.parse().unwrap()));
+/// Tokens of a batch, padding included, unless one text alone has more: enough for matrix products to run at
+/// full speed, few enough for their results (6 MB at 1536 values a token) to stay in a cache.
+pub(crate) const BUDGET: usize = 1024;
 
 /// Cuts texts of the lengths `lens` into batches of indices, shortest texts first.
 pub(crate) fn plan(lens: &[usize], budget: usize) -> Vec<Vec<usize>> {

@@ -150,19 +150,14 @@ impl<B: Ops> Layer<B> {
     fn forward(&self, x: Tensor<B, 2>, [b, s]: [usize; 2], mask: Option<Tensor<B, 4, Bool>>) -> Tensor<B, 2> {
         let a = self.attention(x.clone(), [b, s], mask);
         let x = self.attention_norm.forward(self.attention_out.forward(a) + x);
-        let wide = self.up.forward(x.clone()).into_primitive().tensor();
-        let wide = Tensor::from_primitive(TensorPrimitive::Float(B::exact_gelu(wide)));
+        let wide = B::exact_gelu(self.up.forward(x.clone()));
         self.norm.forward(self.down.forward(wide) + x)
     }
 
     /// `softmax(q k^T / sqrt(h / heads)) v` in each head; `[b*s, h]` to `[b*s, h]`.
     fn attention(&self, x: Tensor<B, 2>, [b, s]: [usize; 2], mask: Option<Tensor<B, 4, Bool>>) -> Tensor<B, 2> {
-        let h = x.dims()[1];
-        let parts = self.query_key_value.forward(x).reshape([b, s, 3, self.heads, h / self.heads]);
-        let part = |i: usize| parts.clone().narrow(2, i, 1).squeeze_dim::<4>(2).swap_dims(1, 2);
-        let (q, k, v) = (part(0), part(1), part(2));
-        let out = module::attention(q, k, v, mask, None, AttentionModuleOptions::default());
-        out.swap_dims(1, 2).reshape([b * s, h])
+        let [q, k, v] = B::split_heads(self.query_key_value.forward(x), [b, s, self.heads]);
+        B::merge_heads(module::attention(q, k, v, mask, None, AttentionModuleOptions::default()))
     }
 }
 

@@ -59,19 +59,20 @@ impl ColbertEncoder {
     pub fn from_files(files: ModelFiles) -> Result<Self> {
         let config = BertConfig::parse(&files.config)?;
         let description = Description::parse(&files.description)?;
-        let tokenizer = TextTokenizer::parse(&files.tokenizer)?;
+        let (tokenizer, (network, digest)) = rayon::join(
+            || TextTokenizer::parse(&files.tokenizer),
+            || (Network::load(&files.weights, &config, &description, &Default::default()), files.digest()),
+        );
+        let tokenizer = tokenizer?;
         description.check_against(&config, &tokenizer)?;
-        let weights = Weights::parse(&files.weights)?;
         let set = |tokens: &[String]| tokens.iter().filter_map(|token| tokenizer.id(token)).collect();
-        let (query_dropped, document_dropped) =
-            (set(&description.query.drop_tokens), set(&description.document.drop_tokens));
         Ok(Self {
-            id: ModelId::new(&description.name, &files.digest()),
-            network: Network::load(&weights, &config, &description, &Default::default())?,
+            id: ModelId::new(&description.name, &digest),
+            query_dropped: set(&description.query.drop_tokens),
+            document_dropped: set(&description.document.drop_tokens),
+            network: network?,
             description,
             tokenizer,
-            query_dropped,
-            document_dropped,
         })
     }
 
@@ -94,7 +95,7 @@ impl ColbertEncoder {
     ) -> Result<Vec<T>> {
         let tokens = self.tokenizer.encode_all(texts, max)?;
         let lens: Vec<usize> = tokens.iter().map(|t| t.ids.len()).collect();
-        let batches = batch::plan(&lens, *batch::BUDGET);
+        let batches = batch::plan(&lens, batch::BUDGET);
         let encode_batch = |batch: &Vec<usize>| -> Result<Vec<(usize, T)>> {
             let ids: Vec<&[u32]> = batch.iter().map(|&i| tokens[i].ids.as_slice()).collect();
             let finish = |(&text, rows)| match finish(&tokens[text], rows) {
@@ -204,7 +205,8 @@ struct Network<B: Backend> {
 }
 
 impl<B: Ops> Network<B> {
-    fn load(weights: &Weights, config: &BertConfig, description: &Description, device: &B::Device) -> Result<Self> {
+    fn load(weights: &[u8], config: &BertConfig, description: &Description, device: &B::Device) -> Result<Self> {
+        let weights = &Weights::parse(weights)?;
         let matrix = |name: &str, rows| Linear::load_matrix(weights, name, [config.hidden_size, rows], device);
         let pooled = description.pooled_rows.as_ref().map(|p| matrix(&p.projection, p.rows * description.dim));
         Ok(Self {
