@@ -4,6 +4,8 @@
 //! `q[i][j] * scale[i]`. Shapes are checked against the ones that the configuration implies before a
 //! value is read, and every value is finite afterwards.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -25,63 +27,89 @@ impl<'a> Weights<'a> {
     /// The values of tensor `name`, row-major, whose shape must be `shape`.
     pub(crate) fn read<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Vec<f32>> {
         let mut values = Vec::with_capacity(shape.iter().product());
-        self.append(name, &shape, &mut values)?;
+        self.find(name, &shape)?.append_rows(0..shape[0], &mut values)?;
         Ok(values)
     }
 
-    /// Appends the values of tensor `name` to `values`.
-    pub(crate) fn append(&self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<()> {
+    /// The tensor `name`, whose shape must be `shape`, of a type that can be read.
+    pub(crate) fn find(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>> {
         let view = self.view(name, shape)?;
-        let start = values.len();
-        let data = view.data();
-        match view.dtype() {
-            Dtype::F32 => values.extend(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-            Dtype::F16 => values.extend(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
-            Dtype::BF16 => values.extend(data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
-            Dtype::I8 if shape.len() == 2 => return self.append_rows(name, shape, data, values),
+        let (dtype, data, width) = (view.dtype(), view.data(), shape[1..].iter().product());
+        let scales = match dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => &[],
+            Dtype::I8 if shape.len() == 2 => self.scales(&format!("{name}.scale"), shape[0])?,
             found => {
-                return Err(Error::Unsupported {
-                    file: WEIGHTS,
-                    what: format!("the type of tensor {name},"),
-                    found: format!("{found:?}"),
-                    supported: "F32, F16, BF16, or I8 matrices with a scale for each row",
-                });
+                let supported = "F32, F16, BF16, or I8 matrices with a scale for each row";
+                return Err(unsupported(name, found, supported));
             }
-        }
-        match values[start..].iter().position(|x| !x.is_finite()) {
-            Some(at) => Err(Error::NotFinite { name: name.into(), at, value: values[start + at] }),
-            None => Ok(()),
-        }
+        };
+        Ok(Stored { name: name.into(), dtype, data, scales, width })
     }
 
-    /// Appends the rows of a quantised matrix, `shape` = `[r, c]`.
-    fn append_rows(&self, name: &str, shape: &[usize], data: &[u8], values: &mut Vec<f32>) -> Result<()> {
-        let name = format!("{name}.scale");
-        let scales = self.view(&name, &shape[..1])?;
-        if scales.dtype() != Dtype::F32 {
-            return Err(Error::Unsupported {
-                file: WEIGHTS,
-                what: format!("the type of tensor {name},"),
-                found: format!("{:?}", scales.dtype()),
-                supported: "F32",
-            });
+    /// The scales of `rows` rows, checked.
+    fn scales(&self, name: &str, rows: usize) -> Result<&[[u8; 4]]> {
+        let view = self.view(name, &[rows])?;
+        if view.dtype() != Dtype::F32 {
+            return Err(unsupported(name, view.dtype(), "F32"));
         }
-        let scales = scales.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
-        for (at, (row, scale)) in data.chunks_exact(shape[1].max(1)).zip(scales).enumerate() {
-            if !scale.is_finite() {
-                return Err(Error::NotFinite { name, at, value: scale });
-            }
-            values.extend(row.iter().map(|q| f32::from(q.cast_signed()) * scale));
-        }
-        Ok(())
+        let scales = view.data().as_chunks().0;
+        // Times 128, so that the values are finite too.
+        finite(name, 0, scales.iter().map(|b| f32::from_le_bytes(*b) * 128.0))?;
+        Ok(scales)
     }
 
-    fn view(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>> {
+    fn view(&self, name: &str, shape: &[usize]) -> Result<TensorView<'a>> {
         let view = self.0.tensor(name).map_err(|_| Error::MissingTensor { name: name.into() })?;
         if view.shape() != shape {
             return Err(Error::WrongShape { name: name.into(), expected: shape.into(), found: view.shape().into() });
         }
         Ok(view)
+    }
+}
+
+/// A tensor as the file has it: `rows` (the first axis) of `width` values.
+pub(crate) struct Stored<'a> {
+    name: String,
+    dtype: Dtype,
+    data: &'a [u8],
+    /// F32, little-endian, one for each row; none unless the type is I8.
+    scales: &'a [[u8; 4]],
+    width: usize,
+}
+
+impl Stored<'_> {
+    /// Appends the values of `rows` to `values`.
+    pub(crate) fn append_rows(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        let row_bytes = self.dtype.bitsize() / 8 * self.width;
+        let data = &self.data[rows.start * row_bytes..rows.end * row_bytes];
+        let start = values.len();
+        match self.dtype {
+            Dtype::F16 => values.extend(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
+            Dtype::BF16 => values.extend(data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
+            Dtype::I8 => {
+                for (row, scale) in data.chunks_exact(self.width.max(1)).zip(&self.scales[rows]) {
+                    let scale = f32::from_le_bytes(*scale);
+                    values.extend(row.iter().map(|q| f32::from(q.cast_signed()) * scale));
+                }
+                return Ok(()); // the scales were checked
+            }
+            // `Weights::find` lets through nothing else.
+            _ => values.extend(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+        }
+        finite(&self.name, rows.start * self.width, values[start..].iter().copied())
+    }
+}
+
+fn unsupported(name: &str, found: Dtype, supported: &'static str) -> Error {
+    let what = format!("the type of tensor {name},");
+    Error::Unsupported { file: WEIGHTS, what, found: format!("{found:?}"), supported }
+}
+
+/// Refuses a NaN or an infinity among `values`, which begin at element `start` of tensor `name`.
+fn finite(name: &str, start: usize, values: impl Iterator<Item = f32>) -> Result<()> {
+    match values.enumerate().find(|(_, x)| !x.is_finite()) {
+        Some((at, value)) => Err(Error::NotFinite { name: name.into(), at: start + at, value }),
+        None => Ok(()),
     }
 }
 
@@ -111,6 +139,9 @@ mod tests {
             assert_eq!(w.read(name, [2]).unwrap(), [1.5, -2.0], "{name}");
         }
         assert_eq!(w.read("d", [2, 3]).unwrap(), [1.5, 3.0, -1.5, 254.0, 0.0, -254.0]);
+        let mut row = vec![9.0];
+        w.find("d", &[2, 3]).unwrap().append_rows(1..2, &mut row).unwrap();
+        assert_eq!(row, [9.0, 254.0, 0.0, -254.0]);
     }
 
     #[test]
@@ -125,7 +156,8 @@ mod tests {
             ("e", Dtype::I8, &[2], &[1, 2]),
         ]);
         let w = Weights::parse(&bytes).unwrap();
-        let text = |name: &str, shape: &[usize]| w.append(name, shape, &mut vec![]).unwrap_err().to_string();
+        let read = |name: &str, shape: &[usize]| w.find(name, shape)?.append_rows(0..shape[0], &mut vec![]);
+        let text = |name: &str, shape: &[usize]| read(name, shape).unwrap_err().to_string();
         assert_eq!(text("x", &[1]), "model.safetensors has no tensor x");
         assert_eq!(text("a", &[2, 1]), "model.safetensors: tensor a has shape [1], expected [2, 1]");
         assert_eq!(text("a", &[1]), "model.safetensors: tensor a holds NaN at element 0");
