@@ -61,8 +61,12 @@ def session(encoder, folder, threads):
     """The network in ONNX Runtime."""
 
     class States(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = encoder.model
+
         def forward(self, ids, mask):
-            return encoder.model(input_ids=ids, attention_mask=mask).last_hidden_state
+            return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
 
     path = str(folder / "network.onnx")
     example = (torch.ones(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long))
