@@ -18,7 +18,17 @@ pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
 pub(crate) fn error(error: &anyhow::Error) {
     let colour = io::stderr().is_terminal();
     let (red, plain) = (style(colour, "\x1b[1;31m"), style(colour, "\x1b[0m"));
-    eprintln!("{red}error:{plain} {}", printable(&format!("{error:#}")));
+    let mut text = error.to_string();
+    // Our own errors say their cause; those of others leave it to the chain.
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    if error.downcast_ref::<latewood::Error>().is_some_and(latewood::Error::is_no_space) {
+        text += "; the last commit stands: make room and run it again";
+    }
+    eprintln!("{red}error:{plain} {}", printable(&text));
 }
 
 /// A note about what happened, unless the user wants none.

@@ -17,8 +17,8 @@ use crate::location::relative;
 use crate::text_index::TextIndex;
 use crate::texts::{self, TextsWriter};
 
-/// Passages encoded at a time: enough for batches of like length.
-const ENCODE_PASSAGES: usize = 256;
+/// Passages encoded at a time: enough for batches of like length, few enough that progress is seen.
+const ENCODE_PASSAGES: usize = 96;
 /// A file changed within this time before the last sync may have changed again without a newer time stamp.
 const TIME_STAMP_NS: i64 = 2_000_000_000;
 
