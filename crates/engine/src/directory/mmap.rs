@@ -17,13 +17,17 @@ pub struct MmapDirectory {
 }
 
 impl MmapDirectory {
-    /// The folder at `path`, made if it is missing.
+    /// The folder at `path`, made, durably, if it is missing.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
+        let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).collect();
         fs::create_dir_all(&path).map_err(|e| Error::io("make the folder", &path, e))?;
+        for parent in missing.into_iter().filter_map(Path::parent) {
+            sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
         Ok(Self { path })
     }
 
@@ -81,11 +85,7 @@ impl Directory for MmapDirectory {
     }
 
     fn sync(&self) -> Result<()> {
-        // Windows has no handle on a folder to flush; renames are durable there once the file is.
-        if cfg!(unix) {
-            File::open(&self.path).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", &self.path, e))?;
-        }
-        Ok(())
+        sync_folder(&self.path)
     }
 
     fn delete(&self, name: &str) -> Result<()> {
@@ -142,6 +142,15 @@ impl Directory for MmapDirectory {
         let _ = { note }();
         Ok(Box::new(MmapLock { _file: file }))
     }
+}
+
+/// Makes the entries of a folder durable. Windows has no handle on a folder to flush; renames are durable there once the
+/// file is.
+fn sync_folder(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        File::open(path).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", path, e))?;
+    }
+    Ok(())
 }
 
 /// The lock is the open file's.

@@ -42,10 +42,11 @@ pub trait Directory: Send + Sync + fmt::Debug {
     /// Gives `name` the content `bytes`, durably, in one step.
     ///
     /// # Errors
-    /// When any step fails; the old content then stands.
+    /// When any step fails. The old content then stands or, where the last step failed, the new one is seen and may
+    /// not be durable before the next [`Directory::sync`].
     fn atomic_replace(&self, name: &str, bytes: &[u8]) -> Result<()>;
 
-    /// Makes created and deleted names durable.
+    /// Makes created, deleted and replaced names durable.
     ///
     /// # Errors
     /// When the file system refuses.

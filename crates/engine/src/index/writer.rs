@@ -55,6 +55,9 @@ impl IndexWriter {
         }
         let spool = Spool::new(directory.clone(), snapshot.manifest.dim);
         let writer = Self { directory, backend, snapshot, spool, changed: false, failed: false, _lock: lock };
+        // A writer killed within its commit may leave a manifest that is seen and not yet durable: it must be, before
+        // the files of the commit before it go.
+        writer.directory.sync()?;
         writer.remove_leftovers()?;
         Ok(writer)
     }
