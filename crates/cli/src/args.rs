@@ -43,6 +43,76 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measure search quality and speed on a collection with judgements
     Eval(EvalArgs),
+    /// Index and search token embeddings from elsewhere, given as .npy arrays
+    #[command(subcommand)]
+    Vectors(VectorsCommand),
+}
+
+/// DIR holds little-endian C-order .npy arrays: vectors.npy f16 [n, d], unit rows, documents back to back; doclens.npy
+/// i32 [docs]; optionally token_ids.npy i64 [n]; queries.npy f32 [queries, longest, d], padded with zeros; qlens.npy i32
+/// [queries]. Documents and queries are known by their position, from 0.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VectorsCommand {
+    /// Build an index of the documents of DIR
+    Build(VectorsBuildArgs),
+    /// Run the queries of DIR, one by one and then all at once, and time them
+    Search(VectorsSearchArgs),
+    /// Encode a BEIR folder into such arrays
+    Encode(VectorsEncodeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VectorsBuildArgs {
+    /// The folder of arrays
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) embeddings: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) measured: MeasuredArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VectorsSearchArgs {
+    /// The folder of arrays
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) queries: PathBuf,
+
+    /// Hits a query
+    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: u32,
+
+    /// Where to write the hits, a line each: query position, document position, rank from 1, score
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) run: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) measured: MeasuredArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VectorsEncodeArgs {
+    /// A BEIR folder: corpus.jsonl, queries.jsonl and qrels/test.tsv, each also as .zst
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) collection: PathBuf,
+
+    /// The folder to write, made if it is missing
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MeasuredArgs {
+    /// Threads to use [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: Option<u32>,
+
+    /// Where to write the timings as JSON [default: the terminal]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) timings: Option<PathBuf>,
+
+    /// A setting of the engine; a wrong name lists those there are
+    #[arg(long = "opt", value_name = "KEY=VALUE")]
+    pub(crate) options: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Status(own) => commands::status::run(&args, own),
         Command::Serve(own) => commands::serve::run(&args, own),
         Command::Eval(own) => commands::eval::run(&args, own),
+        Command::Vectors(own) => commands::vectors::run(&args, own),
     };
     match result {
         Ok(code) => code,

@@ -1,7 +1,7 @@
 //! Progress bars for long work: on stderr, and only on a terminal.
 
-use std::cell::RefCell;
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,22 +9,30 @@ use latewood::engine::Stage;
 use latewood::eval::EvalEvent;
 use latewood::{Event, Monitor};
 
+/// A stage and its bar.
+type Shown = (&'static str, ProgressBar);
+
 /// Shows one bar for each stage of the work.
 pub(crate) struct Progress {
     visible: bool,
-    stage: RefCell<Option<(&'static str, ProgressBar)>>,
+    stage: Mutex<Option<Shown>>,
 }
 
 impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { visible: !quiet && io::stderr().is_terminal(), stage: RefCell::new(None) }
+        Self { visible: !quiet && io::stderr().is_terminal(), stage: Mutex::new(None) }
     }
 
-    fn show(&self, name: &'static str, unit: &str, done: u64, total: u64) {
+    fn stage(&self) -> MutexGuard<'_, Option<Shown>> {
+        // A bar is never left half changed.
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn show(&self, name: &'static str, unit: &str, done: u64, total: u64) {
         if !self.visible {
             return;
         }
-        let mut stage = self.stage.borrow_mut();
+        let mut stage = self.stage();
         let same = stage.as_ref().is_some_and(|(shown, _)| *shown == name);
         if !same {
             if let Some((_, bar)) = stage.take() {
@@ -40,12 +48,12 @@ impl Progress {
 
     /// Takes the bar away.
     pub(crate) fn clear(&self) {
-        if let Some((_, bar)) = self.stage.borrow_mut().take() {
+        if let Some((_, bar)) = self.stage().take() {
             bar.finish_and_clear();
         }
     }
 
-    fn building(&self, stage: Stage, done: u64, total: u64) {
+    pub(crate) fn building(&self, stage: Stage, done: u64, total: u64) {
         match stage {
             Stage::Train => self.show("clustering", "", done, total),
             Stage::Code => self.show("compressing", "", done, total),
@@ -76,7 +84,7 @@ impl Monitor for Progress {
         match event {
             Event::Found { bytes, .. } if bytes > 0 => self.show("encoding", "bytes", 0, bytes),
             Event::Encoded { bytes, .. } => {
-                if let Some((_, bar)) = &*self.stage.borrow() {
+                if let Some((_, bar)) = &*self.stage() {
                     bar.set_position(bytes);
                 }
             }

@@ -30,6 +30,7 @@ mod reader;
 mod sync;
 mod text_index;
 mod texts;
+pub mod vectors;
 
 pub use catalog::{Catalog, FileRecord, PassageRecord, SkippedRecord};
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@ pub(crate) mod index;
 pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod vectors;
 
 use std::path::Path;
 

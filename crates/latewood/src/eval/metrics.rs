@@ -22,6 +22,11 @@ impl Judgements {
         self.0.get(query).is_some_and(|docs| docs.values().any(|&grade| grade > 0))
     }
 
+    /// The judged documents of a query, with their grades.
+    pub fn of(&self, query: &str) -> impl Iterator<Item = (&str, i64)> {
+        self.0.get(query).into_iter().flatten().map(|(doc, &grade)| (doc.as_str(), grade))
+    }
+
     /// Queries that some document answers.
     pub fn query_count(&self) -> usize {
         self.0.keys().filter(|query| self.has_answer(query)).count()

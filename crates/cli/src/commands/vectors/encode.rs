@@ -1,0 +1,21 @@
+//! `latewood vectors encode`
+
+use std::process::ExitCode;
+
+use latewood::eval::Collection;
+use latewood::vectors;
+
+use crate::args::{Args, VectorsEncodeArgs};
+use crate::progress::Progress;
+use crate::{model, output};
+
+pub(super) fn run(args: &Args, own: &VectorsEncodeArgs) -> anyhow::Result<ExitCode> {
+    let collection = Collection::read(&own.collection)?;
+    let encoder = model::load(args)?;
+    let progress = Progress::new(args.quiet);
+    let show = |done: usize, total: usize| progress.show("encoding", "", done as u64, total as u64);
+    let written = vectors::encode(&collection, &*encoder, &own.out, show)?;
+    progress.clear();
+    output::json_line(&written)?;
+    Ok(ExitCode::SUCCESS)
+}

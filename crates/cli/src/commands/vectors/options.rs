@@ -1,0 +1,42 @@
+//! `--opt key=value`: every knob of the engine by name.
+
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use latewood::engine::{IndexOptions, SearchParams};
+
+/// Index options from `key=value` pairs.
+pub(super) fn index(dim: usize, pairs: &[String]) -> anyhow::Result<IndexOptions> {
+    let mut options = IndexOptions::new(dim);
+    for pair in pairs {
+        let (key, value) = split(pair)?;
+        match key {
+            "bits" => options.bits = parse(key, value)?,
+            "seed" => options.seed = parse(key, value)?,
+            _ => bail!("--opt {pair}: a build has the settings bits, seed"),
+        }
+    }
+    Ok(options)
+}
+
+/// Search parameters from `key=value` pairs.
+pub(super) fn search(k: usize, pairs: &[String]) -> anyhow::Result<SearchParams> {
+    let mut params = SearchParams::new(k);
+    for pair in pairs {
+        let (key, value) = split(pair)?;
+        match key {
+            "probes" => params.probes = parse(key, value)?,
+            "rescored" => params.rescored = parse(key, value)?,
+            _ => bail!("--opt {pair}: a search has the settings probes, rescored"),
+        }
+    }
+    Ok(params)
+}
+
+fn split(pair: &str) -> anyhow::Result<(&str, &str)> {
+    pair.split_once('=').with_context(|| format!("--opt {pair}: write it as key=value"))
+}
+
+fn parse<T: FromStr>(key: &str, value: &str) -> anyhow::Result<T> {
+    value.parse().ok().with_context(|| format!("--opt {key}={value}: not a value of {key}"))
+}

@@ -1,0 +1,144 @@
+//! Token embeddings from elsewhere: a folder of .npy arrays.
+//!
+//! | file | type and shape | |
+//! |---|---|---|
+//! | `vectors.npy` | f16 `[n, d]` | unit rows, documents back to back |
+//! | `doclens.npy` | i32 `[docs]` | rows of each document; their sum is `n` |
+//! | `token_ids.npy` | i64 `[n]` | optional: the vocabulary id of each row, negative where it has none |
+//! | `queries.npy` | f32 `[queries, longest, d]` | padded with zeros; a row's norm is its weight |
+//! | `qlens.npy` | i32 `[queries]` | rows of each query |
+//!
+//! All are little-endian and in C order, as `numpy.save` writes them. Documents and queries are known by their
+//! position. Documents are read one after the other: memory does not grow with the collection.
+
+mod encode;
+mod npy;
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use latewood_engine::QueryEmbeddings;
+
+use crate::error::{Error, Result};
+use npy::NpyReader;
+
+pub use encode::{EncodedCollection, encode};
+
+const VECTORS: &str = "vectors.npy";
+const DOC_LENS: &str = "doclens.npy";
+const TOKEN_IDS: &str = "token_ids.npy";
+const QUERIES: &str = "queries.npy";
+const QUERY_LENS: &str = "qlens.npy";
+
+/// The documents of a folder, read in order.
+#[derive(Debug)]
+pub struct Documents {
+    vectors: NpyReader<f16>,
+    token_ids: Option<NpyReader<i64>>,
+    lens: Vec<usize>,
+    dim: usize,
+    next: usize,
+    halves: Vec<f16>,
+}
+
+/// A document of a folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Its place among the documents, from 0.
+    pub position: u64,
+    /// `[n, d]` row-major.
+    pub values: Vec<f32>,
+    /// The vocabulary id of each row, if the folder says; negative where a row has none.
+    pub token_ids: Option<Vec<i64>>,
+}
+
+impl Documents {
+    /// Opens the arrays of `dir` and checks that their shapes agree.
+    ///
+    /// # Errors
+    /// When one is missing, of another type, or disagrees with the others; the error names it.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let vectors = NpyReader::<f16>::open(&dir.join(VECTORS))?;
+        let [rows, dim] = vectors.shape()?;
+        let mut doc_lens = NpyReader::<i32>::open(&dir.join(DOC_LENS))?;
+        let lens = lens(&mut doc_lens, i32::MAX as usize)?;
+        let sum: usize = lens.iter().sum();
+        if sum != rows {
+            return Err(doc_lens.bad(format!("its lengths sum to {sum}, {VECTORS} has {rows} rows")));
+        }
+        let token_ids = match NpyReader::<i64>::open(&dir.join(TOKEN_IDS)) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            other => Some(other?),
+        };
+        if let Some(ids) = &token_ids
+            && ids.shape::<1>()? != [rows]
+        {
+            return Err(ids.bad(format!("has the shape {:?}, {VECTORS} has {rows} rows", ids.shape::<1>()?)));
+        }
+        Ok(Self { vectors, token_ids, lens, dim, next: 0, halves: Vec::new() })
+    }
+
+    /// Number of documents.
+    pub fn count(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Number of rows of all documents.
+    pub fn rows(&self) -> usize {
+        self.lens.iter().sum()
+    }
+
+    /// Values a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The next document.
+    ///
+    /// # Errors
+    /// When the file does not read.
+    pub fn next_document(&mut self) -> Result<Option<Document>> {
+        let Some(&len) = self.lens.get(self.next) else { return Ok(None) };
+        self.halves.resize(len * self.dim, f16::ZERO);
+        self.vectors.read(&mut self.halves)?;
+        let mut values = vec![0.0; len * self.dim];
+        self.halves.convert_to_f32_slice(&mut values);
+        let token_ids = self.token_ids.as_mut().map(|ids| ids.read_vec(len)).transpose()?;
+        let position = self.next as u64;
+        self.next += 1;
+        Ok(Some(Document { position, values, token_ids }))
+    }
+}
+
+/// The queries of a folder.
+///
+/// # Errors
+/// As [`Documents::open`], and when a query is none ([`QueryEmbeddings::new`]).
+pub fn read_queries(dir: &Path) -> Result<Vec<QueryEmbeddings>> {
+    let mut array = NpyReader::<f32>::open(&dir.join(QUERIES))?;
+    let [count, longest, dim] = array.shape()?;
+    let mut query_lens = NpyReader::<i32>::open(&dir.join(QUERY_LENS))?;
+    let lens = lens(&mut query_lens, longest)?;
+    if lens.len() != count {
+        return Err(query_lens.bad(format!("has {} lengths, {QUERIES} has {count} queries", lens.len())));
+    }
+    let mut queries = Vec::with_capacity(count);
+    for (at, len) in lens.into_iter().enumerate() {
+        let mut values = array.read_vec(longest * dim)?;
+        values.truncate(len * dim);
+        queries.push(QueryEmbeddings::new(values, dim).map_err(|e| array.bad(format!("query {at}: {e}")))?);
+    }
+    Ok(queries)
+}
+
+/// Lengths of 1 to `max`.
+fn lens(array: &mut NpyReader<i32>, max: usize) -> Result<Vec<usize>> {
+    let [count] = array.shape()?;
+    let lens = array.read_vec(count)?;
+    match lens.iter().position(|&n| n < 1 || n as usize > max) {
+        None => Ok(lens.into_iter().map(|n| n as usize).collect()),
+        Some(at) => Err(array.bad(format!("length {at} is {}: it must be 1 to {max}", lens[at]))),
+    }
+}

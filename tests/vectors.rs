@@ -1,0 +1,79 @@
+//! The engine alone, over arrays of token embeddings.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+
+use common::{repository, run};
+
+#[test]
+fn arrays_go_in_and_timed_hits_come_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let collection = repository().join("tests/collection");
+    let encoded = run(dir.path(), &["vectors", "encode", collection.to_str().unwrap(), "--out", "arrays"]);
+    let sizes = encoded.json().remove(0);
+    assert_eq!((sizes["documents"].as_u64(), sizes["queries"].as_u64()), (Some(11), Some(6)), "{}", encoded.stderr);
+
+    let build =
+        ["vectors", "build", "--embeddings", "arrays", "--index", "ix", "--threads", "1", "--timings", "build.json"];
+    let built = run(dir.path(), &build);
+    assert_eq!((built.code, built.stdout.as_str()), (0, ""), "{}", built.stderr);
+    let timings: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("build.json")).unwrap()).unwrap();
+    assert!(timings["build_s"].as_f64().unwrap() > 0.0 && timings["rows"] == sizes["rows"], "{timings}");
+
+    let search = ["vectors", "search", "--queries", "arrays", "--index", "ix", "-k", "3", "--run", "out.run"];
+    let searched = run(dir.path(), &search);
+    assert_eq!(searched.code, 0, "{}", searched.stderr);
+    let timings = searched.json().remove(0);
+    for key in ["mean", "p50", "p95", "p99", "min", "max"] {
+        assert!(timings["latency_us"][key].as_f64().unwrap() > 0.0, "{key}: {timings}");
+    }
+    assert!(timings["batch_qps"].as_f64().unwrap() > 0.0 && timings["nq"] == 6, "{timings}");
+
+    // The best documents are those that the collection's judgements name.
+    let lines = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let (names, queries) = (lines("arrays/docids.txt"), lines("arrays/qids.txt"));
+    let judged: serde_json::Value = serde_json::from_str(&lines("arrays/qrels.json")).unwrap();
+    let found = lines("out.run");
+    assert_eq!(found.lines().count(), 6 * 3);
+    let best: Vec<Vec<&str>> = found.lines().map(|l| l.split(' ').collect()).filter(|l: &Vec<_>| l[2] == "1").collect();
+    let right = best.iter().filter(|hit| {
+        let query = queries.lines().nth(hit[0].parse().unwrap()).unwrap();
+        judged[query].get(names.lines().nth(hit[1].parse().unwrap()).unwrap()).is_some()
+    });
+    assert_eq!((best.len(), right.count()), (6, 6), "{found}");
+}
+
+#[test]
+fn what_is_wrong_with_arrays_or_settings_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let collection = repository().join("tests/collection");
+    run(dir.path(), &["vectors", "encode", collection.to_str().unwrap(), "--out", "arrays"]);
+    let fails = |args: &[&str], words: &[&str]| {
+        let got = run(dir.path(), args);
+        assert_eq!((got.code, got.stdout.as_str()), (2, ""), "{args:?}");
+        assert!(words.iter().all(|word| got.stderr.contains(word)), "{args:?}: {}", got.stderr);
+    };
+    let build = ["vectors", "build", "--embeddings", "arrays", "--index", "ix"];
+    fails(&build[..4], &["--index"]);
+    fails(&[&build[..], &["--opt", "bit=4"]].concat(), &["bit=4", "bits"]);
+    fails(&[&build[..], &["--opt", "bits=3"]].concat(), &["bits = 3", "1, 2 or 4"]);
+
+    let array = dir.path().join("arrays/doclens.npy");
+    let good = fs::read(&array).unwrap();
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() = 0x80;
+    fs::write(&array, &bad).unwrap();
+    fails(&build, &["doclens.npy", "length 10", "-21474"]);
+    fs::write(&array, &good[..good.len() - 4]).unwrap();
+    fails(&build, &["doclens.npy", "bytes"]);
+    fs::write(&array, &good).unwrap();
+
+    let vectors = dir.path().join("arrays/vectors.npy");
+    let mut values = fs::read(&vectors).unwrap();
+    values[128..130].copy_from_slice(&0x7e00u16.to_le_bytes());
+    fs::write(&vectors, values).unwrap();
+    fails(&build, &["document 0 of arrays", "row 0, column 0 is NaN"]);
+    fails(&["vectors", "search", "--queries", "arrays", "--index", "none"], &["none", "no index"]);
+}
