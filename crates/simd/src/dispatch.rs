@@ -2,9 +2,11 @@
 
 use std::sync::OnceLock;
 
+use crate::quantise::{self, LevelTable};
 use crate::query::{QueryF32, QueryI8};
 use crate::residual::ResidualTokens;
 use crate::scalar;
+use crate::scratch::Scratch;
 
 /// An instruction set that kernels are written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,27 +14,32 @@ use crate::scalar;
 pub enum Isa {
     /// Plain Rust.
     Scalar,
-    /// x86-64 with AVX2, FMA and F16C.
+    /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// x86-64 with AVX-512 (F, BW, VL) and its byte dot products (VNNI).
+    Avx512,
 }
 
 impl Isa {
     /// Every instruction set, the best last.
-    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::Avx2];
+    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
 
     /// The name as users read it.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512-vnni",
         }
     }
 }
 
 type Dots = unsafe fn(&[f32], &QueryF32, &mut [f32]);
 type Nearest = unsafe fn(&[f32], u32, &QueryF32, &mut [u32], &mut [f32]);
-type MaxRows = unsafe fn(&[u32], &[f32], usize, &mut [f32]);
-type MaxResidualDots = unsafe fn(&ResidualTokens<'_>, &QueryI8, &[f32], &mut [f32]);
+type MaxRows = unsafe fn(&[u16], &[f32], usize, &mut [f32]);
+type ByteDots = unsafe fn(&[u8], &[f32], &QueryI8, &mut [f32]);
+type Quantise = unsafe fn(&[f32], f32, &LevelTable, &mut [u8]) -> (f32, f32);
+type MaxResidualDots = unsafe fn(&ResidualTokens<'_>, &QueryI8, &[f32], &mut Scratch, &mut [f32]);
 
 /// The kernels of one instruction set. Sizes are checked here, once a call; the twins rely on it.
 #[derive(Debug)]
@@ -42,7 +49,9 @@ pub struct Kernels {
     max_dots: Dots,
     nearest: Nearest,
     max_rows: MaxRows,
+    byte_dots: ByteDots,
     max_residual_dots: MaxResidualDots,
+    quantise: Quantise,
 }
 
 static SCALAR: Kernels = Kernels {
@@ -51,7 +60,9 @@ static SCALAR: Kernels = Kernels {
     max_dots: scalar::max_dots,
     nearest: scalar::nearest,
     max_rows: scalar::max_rows,
+    byte_dots: scalar::byte_dots,
     max_residual_dots: scalar::max_residual_dots,
+    quantise: quantise::scalar,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -61,7 +72,18 @@ static AVX2: Kernels = Kernels {
     max_dots: crate::avx2::max_dots,
     nearest: crate::avx2::nearest,
     max_rows: crate::avx2::max_rows,
+    byte_dots: crate::avx2::byte_dots,
     max_residual_dots: crate::avx2::max_residual_dots,
+    quantise: quantise::avx2,
+};
+
+/// Floats run as with AVX2: wider registers were measured to bring nothing there.
+#[cfg(target_arch = "x86_64")]
+static AVX512: Kernels = Kernels {
+    isa: Isa::Avx512,
+    byte_dots: crate::avx512::byte_dots,
+    max_residual_dots: crate::avx512::max_residual_dots,
+    ..AVX2
 };
 
 impl Kernels {
@@ -73,16 +95,21 @@ impl Kernels {
 
     /// The kernels of `isa`, or `None` where this processor lacks it.
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
-        match isa {
-            Isa::Scalar => Some(&SCALAR),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => (is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c"))
-            .then_some(&AVX2),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => None,
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
+            match isa {
+                Isa::Scalar => Some(&SCALAR),
+                Isa::Avx2 => avx2.then_some(&AVX2),
+                Isa::Avx512 => (avx2 && avx512).then_some(&AVX512),
+            }
         }
+        #[cfg(not(target_arch = "x86_64"))]
+        (isa == Isa::Scalar).then_some(&SCALAR)
     }
 
     /// The instruction set.
@@ -132,26 +159,56 @@ impl Kernels {
     ///
     /// # Panics
     /// When the sizes disagree or an id is outside the table.
-    pub fn max_rows(&self, ids: &[u32], table: &[f32], max: &mut [f32]) {
+    pub fn max_rows(&self, ids: &[u16], table: &[f32], max: &mut [f32]) {
         let lanes = max.len();
         check_ids(ids, table.len(), lanes);
         // SAFETY: as in `dots`; every id is inside the table.
         unsafe { (self.max_rows)(ids, table, lanes, max) }
     }
 
-    /// `max[lanes] =` the largest, over the tokens, of the dot product of the decoded token with each query row.
+    /// `out[n, lanes] = scales[n] * (rows[n, d] - LEVEL_OFFSET) . query`, in units of the query's scales.
     ///
-    /// `table` is `[c, lanes]`: the dot products of all centroids with the query ([`Self::dots`]).
+    /// # Panics
+    /// When the sizes disagree.
+    pub fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]) {
+        assert_eq!(rows.len(), scales.len() * query.dim(), "rows of {} bytes", query.dim());
+        assert_eq!(out.len(), scales.len() * query.lanes(), "output of {} rows", scales.len());
+        // SAFETY: as in `dots`.
+        unsafe { (self.byte_dots)(rows, scales, query, out) }
+    }
+
+    /// `max[lanes] =` the largest, over the tokens, of the dot product of the decoded token with each query row, in
+    /// units of the query's scales ([`QueryI8::scales`]).
+    ///
+    /// `table` is `[c, lanes]`: the dot products of all centroids with the query ([`Self::byte_dots`]).
     ///
     /// # Panics
     /// When the sizes disagree or a centroid is outside the table.
-    pub fn max_residual_dots(&self, tokens: &ResidualTokens<'_>, query: &QueryI8, table: &[f32], max: &mut [f32]) {
+    pub fn max_residual_dots(
+        &self,
+        tokens: &ResidualTokens<'_>,
+        query: &QueryI8,
+        table: &[f32],
+        scratch: &mut Scratch,
+        max: &mut [f32],
+    ) {
         tokens.check();
         assert_eq!(tokens.dim, query.dim(), "dimensions of tokens and query");
         assert_eq!(max.len(), query.lanes(), "one maximum a lane");
         check_ids(tokens.centroids, table.len(), query.lanes());
         // SAFETY: as in `dots`; every centroid is inside the table.
-        unsafe { (self.max_residual_dots)(tokens, query, table, max) }
+        unsafe { (self.max_residual_dots)(tokens, query, table, scratch, max) }
+    }
+
+    /// `codes[d] =` the level nearest to `values[d] * inverse_scale`. Returns the sums, over the dimensions, of
+    /// `level * value` and of `level * level`.
+    ///
+    /// # Panics
+    /// When the sizes disagree.
+    pub fn quantise(&self, values: &[f32], inverse_scale: f32, table: &LevelTable, codes: &mut [u8]) -> (f32, f32) {
+        assert_eq!(values.len(), codes.len(), "a code a value");
+        // SAFETY: as in `dots`.
+        unsafe { (self.quantise)(values, inverse_scale, table, codes) }
     }
 }
 
@@ -160,9 +217,9 @@ fn whole_rows(len: usize, dim: usize) -> usize {
     len / dim
 }
 
-fn check_ids(ids: &[u32], table: usize, lanes: usize) {
+fn check_ids(ids: &[u16], table: usize, lanes: usize) {
     let rows = table.checked_div(lanes).unwrap_or(0);
     let largest = ids.iter().copied().max();
-    assert!(largest.is_none_or(|id| (id as usize) < rows), "row {largest:?} of a table of {rows} rows");
+    assert!(largest.is_none_or(|id| usize::from(id) < rows), "row {largest:?} of a table of {rows} rows");
     assert!(lanes.is_multiple_of(crate::LANES), "{lanes} lanes");
 }

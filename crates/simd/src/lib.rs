@@ -8,19 +8,30 @@
 //!
 //! Each kernel exists as a plain scalar function, which is its specification, and as twins for
 //! instruction sets. [`Kernels::detect`] picks the best set once; [`Kernels::for_isa`] asks for one by
-//! name (tests tie the twins together). The integer part of [`Kernels::max_residual_dots`] is exact and
-//! its float part is evaluated in the same order everywhere, so all twins return the same bits; the f32
-//! kernels differ by rounding only (fused multiply-add or not).
+//! name (tests tie the twins together). The integer part of [`Kernels::byte_dots`] and
+//! [`Kernels::max_residual_dots`] is exact and their float part is evaluated in the same order everywhere, so all twins
+//! return the same bits; the f32 kernels differ by rounding only (fused multiply-add or not).
 #![allow(unsafe_code, reason = "instruction-set intrinsics; each block states why it is sound")]
 
 mod dispatch;
+mod prefetch;
+mod quantise;
 mod query;
 mod residual;
 mod scalar;
+mod scratch;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 pub use dispatch::{Isa, Kernels};
+pub use prefetch::prefetch;
+pub use quantise::LevelTable;
 pub use query::{LANES, QueryF32, QueryI8};
-pub use residual::{MAX_LEVEL, ResidualTokens, code_bytes, pack_codes, unpack_codes};
+pub use residual::{
+    LEVEL_OFFSET, MAX_DIM, MAX_LEVEL, ResidualTokens, SCALES, code_bytes, pack_codes, pack_factors, unpack_codes,
+    unpack_factors,
+};
+pub use scratch::Scratch;

@@ -1,7 +1,7 @@
 //! Query layouts: rows in the lanes.
 
 /// Query rows are padded to a multiple of this many lanes.
-pub const LANES: usize = 16;
+pub const LANES: usize = 8;
 
 /// Rows `[q, d]` transposed for the f32 kernels: `[d, lanes]`, zero in the padding lanes.
 #[derive(Debug, Clone)]
@@ -128,8 +128,8 @@ impl QueryI8 {
         &self.values
     }
 
-    /// `[lanes]`.
-    pub(crate) fn scales(&self) -> &[f32] {
+    /// `[lanes]`: what one of a row's integers stands for; 0 for rows of zeros and in the padding.
+    pub fn scales(&self) -> &[f32] {
         &self.scales
     }
 

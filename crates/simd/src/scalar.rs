@@ -1,7 +1,8 @@
 //! The kernels in plain Rust: the specification of every twin.
 
 use crate::query::{QueryF32, QueryI8};
-use crate::residual::{LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_codes};
+use crate::residual::{LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_codes, unpack_factors};
+use crate::scratch::Scratch;
 
 /// `out[n, lanes] = rows[n, d] . query[d, lanes]`.
 pub(crate) fn dots(rows: &[f32], query: &QueryF32, out: &mut [f32]) {
@@ -43,38 +44,65 @@ pub(crate) fn nearest(rows: &[f32], first: u32, query: &QueryF32, best: &mut [u3
 }
 
 /// `max[lanes] = max over ids of table[id, lanes]`.
-pub(crate) fn max_rows(ids: &[u32], table: &[f32], lanes: usize, max: &mut [f32]) {
+pub(crate) fn max_rows(ids: &[u16], table: &[f32], lanes: usize, max: &mut [f32]) {
     max.fill(f32::NEG_INFINITY);
     for &id in ids {
-        let row = &table[id as usize * lanes..][..lanes];
+        let row = &table[usize::from(id) * lanes..][..lanes];
         for (m, &x) in max.iter_mut().zip(row) {
             *m = m.max(x);
         }
     }
 }
 
-/// `max[lanes] = max over tokens of (table[centroid, lanes] + scale * (levels . query)) * inverse norm`.
-pub(crate) fn max_residual_dots(tokens: &ResidualTokens<'_>, query: &QueryI8, table: &[f32], max: &mut [f32]) {
+/// `out[n, lanes] = scales[n] * ((rows[n, d] - offset) . query[d, lanes])`.
+pub(crate) fn byte_dots(rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]) {
+    let lanes = query.lanes();
+    let mut sums = vec![0i32; lanes];
+    let rows = rows.chunks_exact(query.dim()).zip(scales);
+    for ((row, &scale), out) in rows.zip(out.chunks_exact_mut(lanes)) {
+        integer_dots(row, query, &mut sums);
+        for (o, &sum) in out.iter_mut().zip(&sums) {
+            *o = sum as f32 * scale;
+        }
+    }
+}
+
+/// `max[lanes] = max over tokens of table[centroid, lanes] * inverse norm + (levels . query) * (scale * inverse norm)`.
+pub(crate) fn max_residual_dots(
+    tokens: &ResidualTokens<'_>,
+    query: &QueryI8,
+    table: &[f32],
+    scratch: &mut Scratch,
+    max: &mut [f32],
+) {
     let lanes = query.lanes();
     let levels = tokens.unsigned_levels();
-    let mut codes = vec![0u8; tokens.dim];
+    let dim = tokens.dim;
+    let codes = scratch.bytes(dim);
     let mut sums = vec![0i32; lanes];
     max.fill(f32::NEG_INFINITY);
-    for (t, packed) in tokens.codes.chunks_exact(code_bytes(tokens.dim, tokens.bits)).enumerate() {
-        unpack_codes(packed, tokens.bits, &mut codes);
-        for (sum, &of_row) in sums.iter_mut().zip(query.sums()) {
-            *sum = -LEVEL_OFFSET * of_row;
-        }
-        for (group, q) in codes.chunks_exact(4).zip(query.values().chunks_exact(lanes * 4)) {
-            for (sum, q) in sums.iter_mut().zip(q.chunks_exact(4)) {
-                *sum += group.iter().zip(q).map(|(&c, &q)| i32::from(levels[c as usize]) * i32::from(q)).sum::<i32>();
-            }
-        }
-        let (scale, inverse_norm) = (tokens.scales[t].to_f32(), tokens.inverse_norms[t].to_f32());
-        let row = &table[tokens.centroids[t] as usize * lanes..][..lanes];
+    for (t, packed) in tokens.codes.chunks_exact(code_bytes(dim, tokens.bits)).enumerate() {
+        unpack_codes(packed, tokens.bits, &mut codes[..dim]);
+        codes[..dim].iter_mut().for_each(|code| *code = levels[usize::from(*code)]);
+        integer_dots(&codes[..dim], query, &mut sums);
+        let (scale, inverse_norm) = unpack_factors(tokens.factors[t], tokens.scales);
+        let scale = scale * inverse_norm;
+        let row = &table[usize::from(tokens.centroids[t]) * lanes..][..lanes];
         for lane in 0..lanes {
-            let residual = sums[lane] as f32 * (scale * query.scales()[lane]);
-            max[lane] = max[lane].max((row[lane] + residual) * inverse_norm);
+            max[lane] = max[lane].max(row[lane] * inverse_norm + sums[lane] as f32 * scale);
+        }
+    }
+}
+
+/// `sums[lanes] = (row[d] - offset) . query[d, lanes]`, exactly.
+fn integer_dots(row: &[u8], query: &QueryI8, sums: &mut [i32]) {
+    let lanes = query.lanes();
+    for (sum, &of_row) in sums.iter_mut().zip(query.sums()) {
+        *sum = -LEVEL_OFFSET * of_row;
+    }
+    for (group, q) in row.chunks_exact(4).zip(query.values().chunks_exact(lanes * 4)) {
+        for (sum, q) in sums.iter_mut().zip(q.chunks_exact(4)) {
+            *sum += group.iter().zip(q).map(|(&x, &q)| i32::from(x) * i32::from(q)).sum::<i32>();
         }
     }
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
 
-use half::f16;
-use latewood_simd::{Isa, Kernels, LANES, MAX_LEVEL, QueryF32, QueryI8, ResidualTokens, code_bytes};
+use latewood_simd::{
+    Isa, Kernels, LANES, LEVEL_OFFSET, LevelTable, MAX_LEVEL, QueryF32, QueryI8, ResidualTokens, SCALES, Scratch,
+    code_bytes, pack_factors,
+};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -67,7 +69,7 @@ proptest! {
                 }
             }
 
-            let ids: Vec<u32> = (0..n).map(|_| rng.random_range(0..n as u32)).collect();
+            let ids: Vec<u16> = (0..n).map(|_| rng.random_range(0..n as u16)).collect();
             scalar().max_rows(&ids, &want, &mut want_max);
             twin.max_rows(&ids, &want, &mut got_max);
             prop_assert_eq!(&want_max, &got_max);
@@ -76,31 +78,65 @@ proptest! {
 
     /// Integers inside, floats in one order: the same bits.
     #[test]
-    fn residual_kernels_agree(
-        seed: u64, bits in prop::sample::select(vec![1u32, 2, 4]), q in 1usize..40, n in 0usize..20, eighths in 1usize..20,
+    fn integer_kernels_agree(
+        seed: u64, bits in prop::sample::select(vec![1u32, 2, 4]), q in 1usize..60, n in 0usize..40, eighths in 1usize..20,
     ) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let dim = eighths * 8;
-        let rows = random(&mut rng, q * dim);
-        let query = QueryI8::new(&rows, dim);
-        let c = 5;
-        let table = random(&mut rng, c * query.lanes());
+        let query = QueryI8::new(&random(&mut rng, q * dim), dim);
+        let (c, lanes) = (30, query.lanes());
+        let bytes: Vec<u8> = (0..c * dim).map(|_| rng.random_range(1..128)).collect();
+        let byte_scales = random(&mut rng, c);
+        let mut table = vec![0.0; c * lanes];
+        scalar().byte_dots(&bytes, &byte_scales, &query, &mut table);
         let mut levels = [0i8; 16];
         levels.fill_with(|| rng.random_range(-MAX_LEVEL..=MAX_LEVEL));
-        let half = |rng: &mut ChaCha8Rng| f16::from_f32(rng.random_range(0.0..1.0));
-        let centroids: Vec<u32> = (0..n).map(|_| rng.random_range(0..c as u32)).collect();
-        let scales: Vec<f16> = (0..n).map(|_| half(&mut rng)).collect();
-        let inverse_norms: Vec<f16> = (0..n).map(|_| half(&mut rng)).collect();
+        let scales: [f32; SCALES] = std::array::from_fn(|_| rng.random_range(0.0..0.01));
+        let centroids: Vec<u16> = (0..n).map(|_| rng.random_range(0..c as u16)).collect();
+        let factors: Vec<u16> = (0..n).map(|_| rng.random()).collect();
         let codes: Vec<u8> = (0..n * code_bytes(dim, bits)).map(|_| rng.random()).collect();
         let tokens = ResidualTokens {
-            bits, dim, levels: &levels, centroids: &centroids, scales: &scales, inverse_norms: &inverse_norms, codes: &codes,
+            bits, dim, levels: &levels, scales: &scales, centroids: &centroids, factors: &factors, codes: &codes,
         };
-        let mut want = vec![0.0; query.lanes()];
-        scalar().max_residual_dots(&tokens, &query, &table, &mut want);
+        let (mut want, mut scratch) = (vec![0.0; lanes], Scratch::new());
+        scalar().max_residual_dots(&tokens, &query, &table, &mut scratch, &mut want);
         for twin in twins() {
-            let mut got = vec![0.0; query.lanes()];
-            twin.max_residual_dots(&tokens, &query, &table, &mut got);
+            let mut got_table = vec![0.0; c * lanes];
+            twin.byte_dots(&bytes, &byte_scales, &query, &mut got_table);
+            prop_assert_eq!(&table, &got_table, "{}", twin.isa().name());
+            let mut got = vec![0.0; lanes];
+            twin.max_residual_dots(&tokens, &query, &table, &mut scratch, &mut got);
             prop_assert_eq!(&want, &got, "{}", twin.isa().name());
+        }
+    }
+}
+
+proptest! {
+    /// Codes are the nearest levels, and all twins return the same sums.
+    #[test]
+    fn quantising_finds_the_nearest_level(seed: u64, levels in 1usize..=16, d in 1usize..70, inverse_scale in 0.0f32..200.0) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut levels: Vec<i8> = (0..levels).map(|_| rng.random_range(-MAX_LEVEL..=MAX_LEVEL)).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        let table = LevelTable::new(&levels);
+        let values = random(&mut rng, d);
+        let mut want = vec![0; d];
+        let sums = scalar().quantise(&values, inverse_scale, &table, &mut want);
+        let (mut dot, mut square) = (0.0, 0.0);
+        for (&code, x) in want.iter().zip(&values) {
+            let level = f32::from(levels[usize::from(code)]);
+            let distance = |level: &i8| (f32::from(*level) - x * inverse_scale).abs();
+            let nearest = levels.iter().map(distance).fold(f32::INFINITY, f32::min);
+            prop_assert!(distance(&levels[usize::from(code)]) <= nearest + 1e-4);
+            dot += level * x;
+            square += level * level;
+        }
+        prop_assert!((sums.0 - dot).abs() < 0.1 && (sums.1 - square).abs() < 1.0, "{sums:?}, not {dot} and {square}");
+        for twin in twins() {
+            let mut got = vec![0; d];
+            prop_assert_eq!(twin.quantise(&values, inverse_scale, &table, &mut got), sums);
+            prop_assert_eq!(&got, &want);
         }
     }
 }
@@ -113,22 +149,24 @@ fn extremes_do_not_saturate() {
     let mut levels = [MAX_LEVEL; 16];
     levels[0] = -MAX_LEVEL;
     let codes = [vec![0xff; dim / 2], vec![0; dim / 2]].concat();
-    let one = [f16::ONE; 2];
     let tokens = ResidualTokens {
         bits: 4,
         dim,
         levels: &levels,
+        scales: &[1.0; SCALES],
         centroids: &[0, 0],
-        scales: &one,
-        inverse_norms: &one,
+        factors: &[pack_factors(0, 1.0); 2],
         codes: &codes,
     };
     let table = vec![0.0; LANES];
+    let largest = vec![(i32::from(MAX_LEVEL) + LEVEL_OFFSET) as u8; dim];
+    let want = dim as f32 * f32::from(MAX_LEVEL) * 127.0;
     for &isa in Isa::ALL {
         let Some(kernels) = Kernels::for_isa(isa) else { continue };
         let mut max = vec![0.0; LANES];
-        kernels.max_residual_dots(&tokens, &query, &table, &mut max);
-        let want = dim as f32 * f32::from(MAX_LEVEL);
-        assert!((max[0] - want).abs() < 1e-3 * want, "{}: {} and not {want}", isa.name(), max[0]);
+        kernels.max_residual_dots(&tokens, &query, &table, &mut Scratch::new(), &mut max);
+        assert_eq!(max[0], want, "{}", isa.name());
+        kernels.byte_dots(&largest, &[1.0], &query, &mut max);
+        assert_eq!(max[0], want, "{}", isa.name());
     }
 }

@@ -1,13 +1,9 @@
 //! The CPU backend: the SIMD kernels, spread over the threads of rayon's current pool.
 
-use std::sync::Arc;
-
-use latewood_simd::{Kernels, LANES, QueryF32};
+use latewood_simd::{Kernels, LANES, QueryF32, QueryI8, Scratch, prefetch};
 use rayon::prelude::*;
 
 use super::{Backend, EncodedQuery};
-use crate::codec::ResidualCodec;
-use crate::embeddings::QueryEmbeddings;
 use crate::ids::DocOrd;
 use crate::shard::Shard;
 
@@ -15,6 +11,12 @@ use crate::shard::Shard;
 const ASSIGN_ROWS: usize = 256;
 /// Centroids that all rows of a chunk meet before the next are read.
 const ASSIGN_CENTROIDS: usize = 512;
+/// Rows that go through a kernel together.
+const ASSIGN_LANES: usize = 2 * LANES;
+/// Centroids whose table is made by one task.
+const TABLE_ROWS: usize = 2048;
+/// How many documents ahead memory is asked for.
+const AHEAD: usize = 2;
 /// Documents scored by one task.
 const SCORE_DOCS: usize = 64;
 
@@ -36,33 +38,36 @@ impl CpuBackend {
     }
 
     fn assign_chunk(&self, rows: &[f32], centroids: &[f32], dim: usize, out: &mut [u32]) {
-        let blocks: Vec<QueryF32> = rows.chunks(LANES * dim).map(|block| QueryF32::new(block, dim)).collect();
-        let mut best = vec![0; blocks.len() * LANES];
-        let mut best_dot = vec![f32::NEG_INFINITY; blocks.len() * LANES];
+        let blocks: Vec<QueryF32> = rows.chunks(ASSIGN_LANES * dim).map(|block| QueryF32::new(block, dim)).collect();
+        let lanes_of = |b: usize| b * ASSIGN_LANES..b * ASSIGN_LANES + blocks[b].lanes();
+        let mut best = vec![0; blocks.len() * ASSIGN_LANES];
+        let mut best_dot = vec![f32::NEG_INFINITY; blocks.len() * ASSIGN_LANES];
         for (i, chunk) in centroids.chunks(ASSIGN_CENTROIDS * dim).enumerate() {
             let first = (i * ASSIGN_CENTROIDS) as u32;
             for (b, block) in blocks.iter().enumerate() {
-                let lanes = b * LANES..(b + 1) * LANES;
+                let lanes = lanes_of(b);
                 self.kernels.nearest(chunk, first, block, &mut best[lanes.clone()], &mut best_dot[lanes]);
             }
         }
         out.copy_from_slice(&best[..out.len()]);
     }
 
-    /// Runs `score(doc, maxima)` for each document and sums the maxima of the real rows.
+    /// Runs `score(doc, scratch, maxima)` for each document and sums the maxima of the real rows.
     fn sum_of_maxima(
         query: &EncodedQuery,
         docs: &[DocOrd],
         out: &mut [f32],
-        score: impl Fn(DocOrd, &mut [f32]) + Sync,
+        prepare: impl Fn(DocOrd) + Sync,
+        score: impl Fn(DocOrd, &mut Scratch, &mut [f32]) + Sync,
     ) {
         let (_, lanes) = query.centroid_scores();
-        let rows = query.rows();
         docs.par_chunks(SCORE_DOCS).zip(out.par_chunks_mut(SCORE_DOCS)).for_each(|(docs, out)| {
-            let mut maxima = vec![0.0; lanes];
-            for (&doc, out) in docs.iter().zip(out) {
-                score(doc, &mut maxima);
-                *out = maxima[..rows].iter().sum();
+            let (mut maxima, mut scratch) = (vec![0.0; lanes], Scratch::new());
+            docs.iter().take(AHEAD).for_each(|&doc| prepare(doc));
+            for (i, (&doc, out)) in docs.iter().zip(out).enumerate() {
+                docs.get(i + AHEAD).into_iter().for_each(|&doc| prepare(doc));
+                score(doc, &mut scratch, &mut maxima);
+                *out = maxima.iter().zip(query.units()).map(|(max, unit)| max * unit).sum();
             }
         });
     }
@@ -91,21 +96,31 @@ impl Backend for CpuBackend {
             .for_each(|(rows, out)| self.assign_chunk(rows, centroids, dim, out));
     }
 
-    fn encode_query(&self, codec: &Arc<ResidualCodec>, query: &QueryEmbeddings) -> EncodedQuery {
-        EncodedQuery::new(self, codec, query)
+    fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]) {
+        rows.par_chunks(TABLE_ROWS * query.dim())
+            .zip(scales.par_chunks(TABLE_ROWS))
+            .zip(out.par_chunks_mut(TABLE_ROWS * query.lanes()))
+            .for_each(|((rows, scales), out)| self.kernels.byte_dots(rows, scales, query, out));
     }
 
     fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) {
         let (table, _) = query.centroid_scores();
-        Self::sum_of_maxima(query, docs, out, |doc, maxima| {
+        let prepare = |doc| prefetch(shard.tokens(doc).centroids);
+        Self::sum_of_maxima(query, docs, out, prepare, |doc, _, maxima| {
             self.kernels.max_rows(shard.tokens(doc).centroids, table, maxima);
         });
     }
 
     fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) {
         let (table, _) = query.centroid_scores();
-        Self::sum_of_maxima(query, docs, out, |doc, maxima| {
-            self.kernels.max_residual_dots(&shard.tokens(doc), &query.i8, table, maxima);
+        let prepare = |doc| {
+            let tokens = shard.tokens(doc);
+            prefetch(tokens.centroids);
+            prefetch(tokens.factors);
+            prefetch(tokens.codes);
+        };
+        Self::sum_of_maxima(query, docs, out, prepare, |doc, scratch, maxima| {
+            self.kernels.max_residual_dots(&shard.tokens(doc), &query.i8, table, scratch, maxima);
         });
     }
 }

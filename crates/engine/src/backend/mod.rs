@@ -6,7 +6,6 @@
 mod cpu;
 
 use std::fmt;
-use std::sync::Arc;
 
 use latewood_simd::{QueryF32, QueryI8};
 
@@ -28,8 +27,9 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// For each row of `rows` `[n, d]` the row of `centroids` `[c, d]` with the largest dot product, into `out` `[n]`.
     fn assign(&self, rows: &[f32], centroids: &[f32], dim: usize, out: &mut [u32]);
 
-    /// Brings a query into the space of a codec and scores all its centroids.
-    fn encode_query(&self, codec: &Arc<ResidualCodec>, query: &QueryEmbeddings) -> EncodedQuery;
+    /// The dot products of each row of `rows` `[n, d]`, bytes with one of `scales` `[n]` each, with each row of `query`,
+    /// in units of its scales, into `out` `[n, lanes]`.
+    fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]);
 
     /// Scores documents of a shard by their tokens' centroids alone, into `out` `[docs]`.
     fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]);
@@ -42,27 +42,38 @@ pub trait Backend: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 pub struct EncodedQuery {
     pub(crate) i8: QueryI8,
-    /// `[c, lanes]`: the dot products of all centroids with the query's rows.
+    /// `[c, lanes]`: the dot products of all centroids with the query's rows, in units of its scales.
     pub(crate) table: Vec<f32>,
 }
 
 impl EncodedQuery {
+    /// Brings `query` into the space of `codec` and scores all its centroids; `table` is room to do it in.
+    pub(crate) fn new(
+        backend: &dyn Backend,
+        codec: &ResidualCodec,
+        query: &QueryEmbeddings,
+        mut table: Vec<f32>,
+    ) -> Self {
+        let query = QueryI8::new(&codec.rotate(backend, query.values()), codec.dim());
+        let (rows, scales) = codec.centroids();
+        // What the room held is overwritten.
+        table.resize(codec.centroid_count() * query.lanes(), 0.0);
+        backend.byte_dots(rows, scales, &query, &mut table);
+        Self { i8: query, table }
+    }
+
     /// Number of query rows.
     pub fn rows(&self) -> usize {
         self.i8.rows()
     }
 
-    /// `[c, lanes]` and the number of lanes: rows padded with zeros.
-    pub(crate) fn centroid_scores(&self) -> (&[f32], usize) {
-        (&self.table, self.i8.lanes())
+    /// `[rows]`: what one unit of a row's scores stands for.
+    pub(crate) fn units(&self) -> &[f32] {
+        &self.i8.scales()[..self.rows()]
     }
 
-    /// Brings `query` into the space of `codec` and scores all its centroids.
-    pub(crate) fn new(backend: &dyn Backend, codec: &ResidualCodec, query: &QueryEmbeddings) -> Self {
-        let rotated = codec.rotate(backend, query.values());
-        let query = QueryF32::new(&rotated, codec.dim());
-        let mut table = vec![0.0; codec.centroid_count() * query.lanes()];
-        backend.dots(codec.centroids(), &query, &mut table);
-        Self { i8: QueryI8::new(&rotated, codec.dim()), table }
+    /// `[c, lanes]` and the number of lanes.
+    pub(crate) fn centroid_scores(&self) -> (&[f32], usize) {
+        (&self.table, self.i8.lanes())
     }
 }

@@ -1,12 +1,15 @@
 //! Spherical k-means: centroids are unit vectors, and a row belongs to the one with the largest dot product.
 
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::assign::Assigner;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 
 const ITERATIONS: usize = 5;
+/// Passes for the leaders of groups, which need not be good.
+const GROUP_ITERATIONS: usize = 3;
 
 /// `count` centroids `[count, d]` of `rows` `[n, d]`, `count <= n`; `step` hears of each finished pass and may cancel.
 pub(super) fn cluster(
@@ -19,35 +22,65 @@ pub(super) fn cluster(
 ) -> Result<Vec<f32>> {
     let n = rows.len() / dim;
     debug_assert!(count <= n && count > 0);
-    let mut centroids = Vec::with_capacity(count * dim);
-    for at in rand::seq::index::sample(rng, n, count) {
-        centroids.extend_from_slice(&rows[at * dim..][..dim]);
-    }
+    let mut centroids = sample(rows, dim, count, rng);
     let mut assigned = vec![0; n];
     for pass in 0..ITERATIONS {
         if !step(pass, ITERATIONS) {
             return Err(Error::Cancelled);
         }
-        backend.assign(rows, &centroids, dim, &mut assigned);
-        update(rows, dim, &assigned, &mut centroids, rng);
+        let assigner = Assigner::new(centroids, dim, backend);
+        assigner.assign(backend, rows, &mut assigned);
+        centroids = assigner.into_centroids();
+        update(rows, dim, assigned.iter().map(|&c| usize::from(c)), &mut centroids, rng);
     }
     Ok(centroids)
 }
 
+/// Groups `rows` `[n, d]` around `count` leaders: `[count, d]`, and the group of each row.
+pub(super) fn group(rows: &[f32], dim: usize, count: usize, backend: &dyn Backend) -> (Vec<f32>, Vec<u32>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut leaders = sample(rows, dim, count, &mut rng);
+    let mut assigned = vec![0; rows.len() / dim];
+    for _ in 0..GROUP_ITERATIONS {
+        backend.assign(rows, &leaders, dim, &mut assigned);
+        update(rows, dim, assigned.iter().map(|&c| c as usize), &mut leaders, &mut rng);
+    }
+    backend.assign(rows, &leaders, dim, &mut assigned);
+    (leaders, assigned)
+}
+
+fn sample(rows: &[f32], dim: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let picked = rand::seq::index::sample(rng, rows.len() / dim, count);
+    picked.into_iter().flat_map(|at| &rows[at * dim..][..dim]).copied().collect()
+}
+
 /// Each centroid becomes the direction of the sum of its rows; one without rows takes a random row's place.
-fn update(rows: &[f32], dim: usize, assigned: &[u32], centroids: &mut [f32], rng: &mut ChaCha8Rng) {
+fn update(
+    rows: &[f32],
+    dim: usize,
+    assigned: impl ExactSizeIterator<Item = usize>,
+    centroids: &mut [f32],
+    rng: &mut ChaCha8Rng,
+) {
+    let n = assigned.len();
     centroids.fill(0.0);
-    for (row, &c) in rows.chunks_exact(dim).zip(assigned) {
-        let sum = &mut centroids[c as usize * dim..][..dim];
+    for (row, c) in rows.chunks_exact(dim).zip(assigned) {
+        let sum = &mut centroids[c * dim..][..dim];
         sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
     }
     for centroid in centroids.chunks_exact_mut(dim) {
-        let norm = centroid.iter().map(|x| x * x).sum::<f32>().sqrt();
-        if norm > 1e-6 {
-            centroid.iter_mut().for_each(|x| *x /= norm);
+        if centroid.iter().map(|x| x * x).sum::<f32>() > 1e-12 {
+            let unit: Vec<f32> = direction(centroid).collect();
+            centroid.copy_from_slice(&unit);
         } else {
-            let at = rng.random_range(0..assigned.len());
+            let at = rng.random_range(0..n);
             centroid.copy_from_slice(&rows[at * dim..][..dim]);
         }
     }
+}
+
+/// `row` at unit length.
+pub(super) fn direction(row: &[f32]) -> impl Iterator<Item = f32> {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    row.iter().map(move |x| x / norm)
 }

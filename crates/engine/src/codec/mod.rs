@@ -1,17 +1,20 @@
 //! The residual codec: a token becomes a centroid and a few bits a dimension.
 //!
 //! ColBERTv2 (Santhanam et al. 2022, section 3.3) stores a token as the id of its nearest centroid and its
-//! residual with `b` bits a dimension. Three things differ here, at the price of two f16 a token:
+//! residual with `b` bits a dimension. Four things differ here, at the price of two bytes a token:
 //!
 //! * all vectors are first turned by one random rotation, so that every dimension of a residual has the same
 //!   spread and a single table of levels fits them all (dot products do not notice a rotation);
-//! * a residual is divided by a scale of its own, so that near and far tokens use the whole table;
+//! * centroids are bytes, so that a query meets all of them with byte dot products; what that rounds off is part of
+//!   the residual;
+//! * a residual is divided by a scale of its own, one of 64, so that near and far tokens use the whole table;
 //! * the levels minimise the squared error (Lloyd 1982) where ColBERTv2 takes quantiles, and are small integers,
 //!   so that a kernel computes with exactly the value that was stored.
 //!
 //! A decoded token is `(centroid + scale * level[code]) * inverse norm`, again a unit vector.
 //! A codec is immutable, a file of its own, and named by its digest; a shard names the codec it was written with.
 
+mod assign;
 mod encode;
 mod kmeans;
 mod levels;
@@ -19,9 +22,9 @@ mod rotation;
 mod train;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use latewood_simd::QueryF32;
+use latewood_simd::{LEVEL_OFFSET, MAX_LEVEL, QueryF32, SCALES};
 
 use crate::backend::Backend;
 use crate::directory::Directory;
@@ -38,9 +41,13 @@ const META: SectionId = SectionId::new(b"META", "metadata");
 const CENTROIDS: SectionId = SectionId::new(b"CENT", "centroids");
 const ROTATION: SectionId = SectionId::new(b"ROTA", "rotation");
 const LEVELS: SectionId = SectionId::new(b"LEVL", "levels");
+const TOKEN_SCALES: SectionId = SectionId::new(b"SCAL", "scales");
+const CENTROID_SCALES: SectionId = SectionId::new(b"CSCA", "centroid scales");
 
-/// More centroids than any codec has: a larger count is damage.
-const MAX_CENTROIDS: usize = 1 << 24;
+const SECTIONS: [SectionId; 6] = [META, LEVELS, TOKEN_SCALES, ROTATION, CENTROIDS, CENTROID_SCALES];
+
+/// As many centroids as a token's 16 bits can name.
+const MAX_CENTROIDS: usize = 1 << 16;
 
 /// The metadata section, field by field.
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -59,8 +66,10 @@ struct Meta {
 pub(crate) struct Parts {
     pub(crate) dim: usize,
     pub(crate) bits: u32,
-    /// `[c, d]`, unit rows, in rotated space.
-    pub(crate) centroids: Vec<f32>,
+    /// In rotated space.
+    pub(crate) centroids: ByteRows,
+    /// The scales that tokens choose from, ascending.
+    pub(crate) scales: [f32; SCALES],
     /// `[d, d]`, orthogonal: row `i` gives dimension `i` of a rotated vector.
     pub(crate) rotation: Vec<f32>,
     /// The level of each code, ascending.
@@ -69,12 +78,45 @@ pub(crate) struct Parts {
     pub(crate) trained_on: u64,
 }
 
+/// Rows as bytes: a value is `scale * (byte - LEVEL_OFFSET)`, one scale a row.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ByteRows {
+    /// `[n, d]`
+    bytes: Vec<u8>,
+    /// `[n]`
+    scales: Vec<f32>,
+}
+
+impl ByteRows {
+    /// Rounds `rows` `[n, d]`.
+    fn new(rows: &[f32], dim: usize) -> Self {
+        let mut out = Self::default();
+        for row in rows.chunks_exact(dim) {
+            let largest = row.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+            let scale = if largest > 0.0 { largest / f32::from(MAX_LEVEL) } else { 1.0 };
+            out.bytes.extend(row.iter().map(|x| ((x / scale).round() as i32 + LEVEL_OFFSET) as u8));
+            out.scales.push(scale);
+        }
+        out
+    }
+}
+
+/// `bytes` `[n, d]` as the values they stand for.
+fn to_f32(bytes: &[u8], scales: &[f32], dim: usize) -> Vec<f32> {
+    let rows = bytes.chunks_exact(dim).zip(scales);
+    rows.flat_map(|(row, &scale)| row.iter().map(move |&b| (i32::from(b) - LEVEL_OFFSET) as f32 * scale)).collect()
+}
+
 /// An open codec.
 pub struct ResidualCodec {
     file: Container,
     meta: Meta,
     levels: [i8; 16],
-    centroids: Located<f32>,
+    scales: [f32; SCALES],
+    centroids: Located<u8>,
+    centroid_scales: Located<f32>,
+    /// For coding and decoding only.
+    assigner: OnceLock<assign::Assigner>,
     /// The rotation as stored, `[d, d]`, and with its rows in the lanes.
     rotation: Located<f32>,
     rotation_lanes: QueryF32,
@@ -102,9 +144,22 @@ impl ResidualCodec {
         self.meta.centroids as usize
     }
 
-    /// `[c, d]`, unit rows, in rotated space.
-    pub fn centroids(&self) -> &[f32] {
-        self.file.at(&self.centroids)
+    /// `[c, d]` bytes and `[c]` scales, in rotated space: a value is `scale * (byte - 64)`.
+    pub fn centroids(&self) -> (&[u8], &[f32]) {
+        (self.file.at(&self.centroids), self.file.at(&self.centroid_scales))
+    }
+
+    /// The scales that tokens choose from.
+    pub fn scales(&self) -> &[f32; SCALES] {
+        &self.scales
+    }
+
+    /// What finds the centroid of a row; made when first needed.
+    fn assigner(&self, backend: &dyn Backend) -> &assign::Assigner {
+        self.assigner.get_or_init(|| {
+            let (bytes, scales) = self.centroids();
+            assign::Assigner::new(to_f32(bytes, scales, self.dim()), self.dim(), backend)
+        })
     }
 
     /// The level of each code; the first `2^bits` count.
@@ -142,7 +197,7 @@ impl ResidualCodec {
         let meta = Meta {
             dim: parts.dim as u32,
             bits: parts.bits,
-            centroids: (parts.centroids.len() / parts.dim) as u32,
+            centroids: parts.centroids.scales.len() as u32,
             scale_per_rms: parts.scale_per_rms,
             trained_on: parts.trained_on,
         };
@@ -150,7 +205,9 @@ impl ResidualCodec {
         file.section(META, bytemuck::bytes_of(&meta))?;
         file.section(LEVELS, bytemuck::cast_slice(&parts.levels))?;
         file.section(ROTATION, bytemuck::cast_slice(&parts.rotation))?;
-        file.section(CENTROIDS, bytemuck::cast_slice(&parts.centroids))?;
+        file.section(TOKEN_SCALES, bytemuck::cast_slice(&parts.scales))?;
+        file.section(CENTROIDS, &parts.centroids.bytes)?;
+        file.section(CENTROID_SCALES, bytemuck::cast_slice(&parts.centroids.scales))?;
         file.finish()
     }
 
@@ -167,9 +224,18 @@ impl ResidualCodec {
             return Err(file.damaged(LEVELS.name, format!("a level is out of range: {levels:?}")));
         }
         let rotation = finite(&file, ROTATION, dim * dim)?;
-        let centroids = finite(&file, CENTROIDS, meta.centroids as usize * dim)?;
+        let token_scales = finite(&file, TOKEN_SCALES, SCALES)?;
+        let mut scales = [0.0; SCALES];
+        scales.copy_from_slice(file.at(&token_scales));
+        let centroids = file.locate::<u8>(CENTROIDS, meta.centroids as usize * dim)?;
+        if let Some(at) = file.at(&centroids).iter().position(|&b| b > largest_byte()) {
+            return Err(file.damaged(CENTROIDS.name, format!("byte {at} is out of range")));
+        }
+        let centroid_scales = finite(&file, CENTROID_SCALES, meta.centroids as usize)?;
         let rotation_lanes = QueryF32::new(file.at(&rotation), dim);
-        Ok(Arc::new(Self { meta, levels, centroids, rotation, rotation_lanes, file }))
+        let assigner = OnceLock::new();
+        let codec = Self { meta, levels, scales, centroids, centroid_scales, assigner, rotation, rotation_lanes, file };
+        Ok(Arc::new(codec))
     }
 }
 
@@ -193,8 +259,13 @@ fn finite(file: &Container, id: SectionId, count: usize) -> Result<Located<f32>>
     }
 }
 
+/// What the kernels' sums are safe for.
+fn largest_byte() -> u8 {
+    (i32::from(MAX_LEVEL) + LEVEL_OFFSET) as u8
+}
+
 fn section_name(tag: [u8; 4]) -> &'static str {
-    [META, CENTROIDS, ROTATION, LEVELS].iter().find(|id| id.tag == tag).map_or("unknown section", |id| id.name)
+    SECTIONS.iter().find(|id| id.tag == tag).map_or("unknown section", |id| id.name)
 }
 
 pub(crate) fn check_bits(bits: u32) -> Result<()> {

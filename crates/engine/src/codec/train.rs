@@ -1,10 +1,11 @@
 //! Training a codec on a seeded sample of the rows it will code.
 
-use latewood_simd::QueryF32;
+use latewood_simd::{QueryF32, SCALES};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Parts, kmeans, levels, rotation};
+use super::assign::Assigner;
+use super::{ByteRows, MAX_CENTROIDS, Parts, kmeans, levels, rotation, to_f32};
 use crate::backend::Backend;
 use crate::error::Result;
 
@@ -17,7 +18,7 @@ const LEVEL_VALUES: usize = 1 << 20;
 /// the work, and never so many that they hardly group.
 fn centroid_count(tokens: u64) -> usize {
     let wanted = (8.0 * (tokens as f64).sqrt()).min(tokens as f64 / 4.0);
-    1 << wanted.max(1.0).log2().floor() as u32
+    (1 << wanted.max(1.0).log2().floor() as u32).min(MAX_CENTROIDS)
 }
 
 /// Chooses which of `total` rows a codec is trained on, in order.
@@ -60,22 +61,30 @@ pub(crate) fn train(
     let rows = rotation::rotate(backend, &QueryF32::new(&matrix, dim), sample);
     let n = rows.len() / dim;
     let count = centroid_count(total).min(n);
-    let centroids = kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?;
-    let (levels, scale_per_rms) = levels::train(residual_values(&rows, &centroids, dim, backend), bits);
-    Ok(Parts { dim, bits, centroids, rotation: matrix, levels, scale_per_rms, trained_on: total })
+    let centroids = ByteRows::new(&kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?, dim);
+    let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend);
+    let (levels, scale_per_rms) = levels::train(residual_values(&rows, &assigner, dim, backend), bits);
+    let scales = scales(dim, scale_per_rms);
+    Ok(Parts { dim, bits, centroids, scales, rotation: matrix, levels, scale_per_rms, trained_on: total })
+}
+
+/// The scales that tokens choose from: 0, and 63 that end at the longest residual of a token on its centroid's side,
+/// `sqrt(2)`, each 9% above the one before.
+fn scales(dim: usize, scale_per_rms: f32) -> [f32; SCALES] {
+    let largest = (2.0 / dim as f32).sqrt() * scale_per_rms;
+    std::array::from_fn(|i| if i == 0 { 0.0 } else { largest * ((i as f32 - 63.0) / 8.0).exp2() })
 }
 
 /// Values of residuals, each in units of its row's root mean square, of rows spread over the sample.
-fn residual_values(rows: &[f32], centroids: &[f32], dim: usize, backend: &dyn Backend) -> Vec<f32> {
+fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize, backend: &dyn Backend) -> Vec<f32> {
     let n = rows.len() / dim;
     let stride = n.div_ceil((LEVEL_VALUES / dim).max(1)).max(1);
     let picked: Vec<f32> = rows.chunks_exact(dim).step_by(stride).flatten().copied().collect();
     let mut assigned = vec![0; picked.len() / dim];
-    backend.assign(&picked, centroids, dim, &mut assigned);
+    assigner.assign(backend, &picked, &mut assigned);
     let mut values = Vec::with_capacity(picked.len());
     for (row, &c) in picked.chunks_exact(dim).zip(&assigned) {
-        let centroid = &centroids[c as usize * dim..][..dim];
-        let residual = row.iter().zip(centroid).map(|(x, c)| x - c);
+        let residual = row.iter().zip(assigner.centroid(c)).map(|(x, c)| x - c);
         let rms = (residual.clone().map(|r| r * r).sum::<f32>() / dim as f32).sqrt();
         // A row that is its centroid says nothing about the shape of residuals.
         if rms > 1e-5 {

@@ -9,7 +9,7 @@ pub(crate) use reader::{Container, Located};
 pub(crate) use writer::{ContainerWriter, to_bytes};
 
 /// The format version that this build writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// First bytes of a file: not text, and altered by any newline translation (as PNG's signature).
 pub(crate) const MAGIC: [u8; 8] = *b"\x89LWD\r\n\x1a\n";

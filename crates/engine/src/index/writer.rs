@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use half::f16;
 use latewood_simd::{ResidualTokens, code_bytes};
 
 use super::manifest::CodecEntry;
@@ -359,14 +358,13 @@ fn save(
 
 fn slice<'a>(codec: &'a ResidualCodec, coded: &'a CodedTokens, start: usize, len: usize) -> ResidualTokens<'a> {
     let (run, plane) = (start..start + len, code_bytes(codec.dim(), codec.bits()));
-    let (scales, inverse_norms): (&[f16], &[f16]) = (&coded.scales, &coded.inverse_norms);
     ResidualTokens {
         bits: codec.bits(),
         dim: codec.dim(),
         levels: codec.levels(),
+        scales: codec.scales(),
         centroids: &coded.centroids[run.clone()],
-        scales: &scales[run.clone()],
-        inverse_norms: &inverse_norms[run.clone()],
+        factors: &coded.factors[run.clone()],
         codes: &coded.codes[run.start * plane..run.end * plane],
     }
 }

@@ -1,150 +1,127 @@
-//! Gather: the documents in the posting lists of the probed centroids that the filter lets through.
+//! Gather: documents collect the scores of the probed centroids that they have a token at.
+//!
+//! Posting lists are read one after the other and add to the documents they name, as TACHIOM does (Nardini et al. 2026):
+//! what is touched is the postings, not the tokens of every candidate. For each query row a document gets the score of
+//! its best probed centroid, or the floor that no centroid left out is above; so the sum is the score by centroids
+//! alone (PLAID's centroid interaction) with nothing missing but differences below the floors.
 
-use roaring::RoaringTreemap;
-
-use super::{Prefilter, SearchParams, probe};
+use super::allowed::Allowed;
+use super::probe::{self, Probed};
+use super::shortlist::{Candidate, Shortlist};
 use crate::backend::EncodedQuery;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
+use crate::shard::BLOCK_DOCS;
 
 /// How many times as many centroids are probed when the first ones gave too little.
 const WIDEN: usize = 4;
+/// Bits of an accumulator that hold the score; those above say which row added last.
+const SCORE_BITS: u32 = 19;
+const SCORE_MASK: u32 = (1 << SCORE_BITS) - 1;
 
-/// Candidates of one shard, ascending.
-pub(super) struct Candidates<'a> {
-    pub(super) live: &'a LiveShard,
-    pub(super) docs: Vec<DocOrd>,
+/// Documents that are looked at together.
+const RUN: usize = 8;
+/// Intervals of the histogram of sums.
+const BUCKETS: usize = 1024;
+const BUCKET_SHIFT: u32 = SCORE_BITS - BUCKETS.ilog2();
+
+/// One number a document of a block, reused by all blocks.
+#[derive(Debug)]
+pub(super) struct Accumulators(Box<[u32; BLOCK_DOCS]>);
+
+impl Default for Accumulators {
+    fn default() -> Self {
+        let zeros = vec![0; BLOCK_DOCS].into_boxed_slice();
+        Self(zeros.try_into().unwrap_or_else(|_| unreachable!("the length is right")))
+    }
 }
 
-/// The candidates of a shard. Where the documents that may be found are within the budget anyway, all of them.
-pub(super) fn candidates<'a>(live: &'a LiveShard, query: &EncodedQuery, params: &SearchParams) -> Candidates<'a> {
-    let allowed = Allowed::new(live, &params.filter);
-    let docs = if allowed.count() <= params.rescored.max(params.k) {
-        allowed.all()
-    } else {
-        gather(live, query, params, &allowed).all()
-    };
-    Candidates { live, docs }
-}
-
-/// The allowed documents of the probed centroids. Where a filter leaves fewer than the budget holds, more centroids
-/// are probed: the budget is there to be used.
-fn gather(live: &LiveShard, query: &EncodedQuery, params: &SearchParams, allowed: &Allowed) -> Allowed {
+/// Adds the documents of a shard that the probed centroids bring to `shortlist`; returns how many there were.
+///
+/// Where a filter leaves fewer than `wanted`, more centroids are probed: the budget is there to be used.
+pub(super) fn gather(
+    (shard, live): (u32, &LiveShard),
+    query: &EncodedQuery,
+    (probes, wanted): (usize, usize),
+    allowed: &Allowed,
+    accumulators: &mut Accumulators,
+    shortlist: &mut Shortlist,
+) -> usize {
     let centroids = live.shard.codec().centroid_count();
-    let mut probes = params.probes.min(centroids);
+    let mut probes = probes.min(centroids);
+    let before = shortlist.clone();
     loop {
-        let mut found = BitSet::new(live.shard.doc_count());
-        for centroid in probe::probe(query, probes) {
-            live.shard.postings(centroid).iter().for_each(|&doc| found.insert(doc));
+        let probed = probe::probe(query, probes);
+        let mut found = 0;
+        for block in 0..live.shard.blocks() {
+            found += gather_block((shard, live), block, &probed, allowed, accumulators, shortlist);
         }
-        found.intersect(&allowed.0);
-        let found = Allowed(found);
-        if probes == centroids || found.count() >= params.rescored.max(params.k) {
+        if probes == centroids || found >= wanted.min(allowed.count()) {
             return found;
         }
         probes = (probes * WIDEN).min(centroids);
+        shortlist.clone_from(&before);
     }
 }
 
-/// The documents of a shard that are alive and pass the filter.
-struct Allowed(BitSet);
-
-impl Allowed {
-    fn new(live: &LiveShard, filter: &Prefilter) -> Self {
-        let docs = live.shard.doc_count();
-        let mut set = match filter {
-            Prefilter::None => BitSet::full(docs),
-            Prefilter::Only(ids) => of_ids(live, ids),
-            Prefilter::Except(ids) => {
-                let mut set = BitSet::full(docs);
-                of_ids(live, ids).iter().for_each(|doc| set.remove(doc));
-                set
+fn gather_block(
+    (shard, live): (u32, &LiveShard),
+    block: usize,
+    probed: &[Probed],
+    allowed: &Allowed,
+    accumulators: &mut Accumulators,
+    shortlist: &mut Shortlist,
+) -> usize {
+    let first = block * BLOCK_DOCS;
+    let docs = (live.shard.doc_count() - first).min(BLOCK_DOCS);
+    let sums = &mut *accumulators.0;
+    sums[..docs].fill(0);
+    // All scores together fit the bits: each is rounded down.
+    let most: f32 = probed.iter().filter_map(|row| row.centroids.first()).map(|&(_, gain)| gain).sum();
+    let steps = if most > 0.0 { SCORE_MASK as f32 / most } else { 0.0 };
+    for (row, stamp) in probed.iter().zip(1u32..) {
+        let stamp = stamp << SCORE_BITS;
+        for &(centroid, gain) in &row.centroids {
+            let add = (gain * steps) as u32;
+            for &doc in live.shard.postings(block, centroid) {
+                let sum = &mut sums[usize::from(doc)];
+                // Best first: who has this row's stamp has a better score from it.
+                let added = stamp | ((*sum & SCORE_MASK) + add).min(SCORE_MASK);
+                *sum = if *sum < stamp { added } else { *sum };
             }
-        };
-        live.deleted.iter().for_each(|doc| set.remove(doc));
-        Self(set)
-    }
-
-    fn count(&self) -> usize {
-        self.0.words.iter().map(|w| w.count_ones() as usize).sum()
-    }
-
-    fn all(&self) -> Vec<DocOrd> {
-        self.0.iter().map(DocOrd).collect()
-    }
-}
-
-/// The positions of `ids` in the shard: looked up one by one, or met in one pass, whichever is shorter.
-fn of_ids(live: &LiveShard, ids: &RoaringTreemap) -> BitSet {
-    let shard = &live.shard;
-    let mut set = BitSet::new(shard.doc_count());
-    if ids.len() < shard.doc_count() as u64 / 16 {
-        ids.iter().filter_map(|id| shard.find(crate::DocId(id))).for_each(|ord| set.insert(ord.0));
-    } else {
-        let own = shard.doc_ids().iter().zip(0u32..);
-        own.filter(|&(&id, _)| ids.contains(id)).for_each(|(_, ord)| set.insert(ord));
-    }
-    set
-}
-
-/// A plain bit set over a shard's documents.
-struct BitSet {
-    words: Vec<u64>,
-}
-
-impl BitSet {
-    fn new(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(64)] }
-    }
-
-    fn full(len: usize) -> Self {
-        let mut words = vec![u64::MAX; len.div_ceil(64)];
-        if let Some(last) = words.last_mut()
-            && !len.is_multiple_of(64)
-        {
-            *last = (1 << (len % 64)) - 1;
         }
-        Self { words }
     }
-
-    fn insert(&mut self, at: u32) {
-        self.words[at as usize / 64] |= 1 << (at % 64);
-    }
-
-    fn remove(&mut self, at: u32) {
-        self.words[at as usize / 64] &= !(1 << (at % 64));
-    }
-
-    fn intersect(&mut self, other: &Self) {
-        self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a &= b);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(at, &word)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                (left != 0).then(|| {
-                    let bit = left.trailing_zeros();
-                    left &= left - 1;
-                    at as u32 * 64 + bit
-                })
-            })
-        })
-    }
+    allowed.clear_others(first as u32, &mut sums[..docs]);
+    let floor = probed.iter().map(|row| row.floor).sum();
+    let step = if steps > 0.0 { 1.0 / steps } else { 0.0 };
+    shortlist_best(&sums[..docs], (floor, step), (shard, first as u32), shortlist)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bit_sets_hold_what_was_put_in() {
-        let mut set = BitSet::full(130);
-        assert_eq!(set.iter().count(), 130);
-        set.remove(64);
-        let mut other = BitSet::new(130);
-        [0, 64, 129].into_iter().for_each(|i| other.insert(i));
-        other.intersect(&set);
-        assert_eq!(other.iter().collect::<Vec<_>>(), [0, 129]);
+/// Pushes what may belong to the shortlist; returns how many documents collected anything.
+///
+/// A histogram of the sums tells from which on there are more than the shortlist takes; then whole runs of documents
+/// are passed over, without a branch for each.
+fn shortlist_best(
+    sums: &[u32],
+    (floor, step): (f32, f32),
+    (shard, first): (u32, u32),
+    shortlist: &mut Shortlist,
+) -> usize {
+    let mut counts = [0u32; BUCKETS];
+    sums.iter().for_each(|sum| counts[((sum & SCORE_MASK) >> BUCKET_SHIFT) as usize] += 1);
+    let (mut bucket, mut above) = (BUCKETS, 0);
+    while bucket > 0 && above < shortlist.budget() {
+        bucket -= 1;
+        above += counts[bucket] as usize;
     }
+    let least = (bucket as u32) << BUCKET_SHIFT;
+    for (at, run) in (first..).step_by(RUN).zip(sums.chunks(RUN)) {
+        if run.iter().fold(false, |any, &sum| any | (sum & SCORE_MASK >= least && sum != 0)) {
+            for (doc, sum) in (at..).zip(run).filter(|&(_, &sum)| sum & SCORE_MASK >= least && sum != 0) {
+                let score = floor + (sum & SCORE_MASK) as f32 * step;
+                shortlist.push(Candidate { score, shard, doc: DocOrd(doc) });
+            }
+        }
+    }
+    sums.iter().map(|&sum| u32::from(sum != 0)).sum::<u32>() as usize
 }

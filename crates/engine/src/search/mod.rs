@@ -1,19 +1,21 @@
 //! Search: probe, gather, prune, rescore.
 //!
-//! The stages are PLAID's (Santhanam et al. 2022, section 4): the query's rows choose centroids ([`probe`]),
-//! whose posting lists give candidate documents ([`gather`]); candidates are ranked by their tokens' centroids
-//! alone and cut to a budget ([`prune`]), and what is left is scored on compressed tokens ([`rescore`]).
-//! On purpose different: no centroid score threshold, candidates few enough to fit the budget skip the first
-//! stages (so a selective filter or a small index loses nothing), and every budget is a parameter.
+//! The stages are PLAID's (Santhanam et al. 2022, section 4), the second turned round: the query's rows choose centroids
+//! ([`probe`]); the documents in their posting lists collect the centroids' scores ([`gather`]); the best of them are
+//! ranked by all their tokens' centroids and cut to a budget ([`prune`]); what is left is scored on compressed tokens
+//! ([`rescore`]). Candidates few enough to fit the budget skip the first stages, so a selective filter or a small
+//! index loses nothing, and every budget is a parameter.
 
+mod allowed;
 mod gather;
 mod probe;
 mod prune;
 mod rescore;
+mod shortlist;
 mod topk;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use roaring::RoaringTreemap;
@@ -24,8 +26,13 @@ use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::index::{IndexInfo, Snapshot};
 
-use gather::Candidates;
+use allowed::Allowed;
+use gather::Accumulators;
+use shortlist::{Candidate, Shortlist};
 pub(crate) use topk::TopK;
+
+/// A query in the space of each codec in use, by the codec's digest.
+type Queries = HashMap<u64, EncodedQuery>;
 
 /// A found document.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +63,9 @@ pub struct SearchParams {
     pub k: usize,
     /// Centroids that each query row probes, at least 1.
     pub probes: usize,
+    /// Documents, of those gathered, that are ranked by all their tokens' centroids; raised to `rescored` where it is
+    /// smaller.
+    pub shortlisted: usize,
     /// Documents scored on their compressed tokens; raised to `k` where it is smaller.
     pub rescored: usize,
     /// Which documents may be found.
@@ -64,7 +74,7 @@ pub struct SearchParams {
 
 impl Default for SearchParams {
     fn default() -> Self {
-        Self { k: 10, probes: 8, rescored: 1024, filter: Prefilter::None }
+        Self { k: 10, probes: 8, shortlisted: 4096, rescored: 1024, filter: Prefilter::None }
     }
 }
 
@@ -124,11 +134,20 @@ pub struct SearchResult {
 pub struct Searcher {
     snapshot: Arc<Snapshot>,
     backend: Arc<dyn Backend>,
+    /// Memory of finished searches, for the next ones.
+    rooms: Arc<Mutex<Vec<Room>>>,
+}
+
+/// The large buffers of one search.
+#[derive(Debug, Default)]
+struct Room {
+    tables: Vec<Vec<f32>>,
+    accumulators: Accumulators,
 }
 
 impl Searcher {
     pub(crate) fn new(snapshot: Snapshot, backend: Arc<dyn Backend>) -> Self {
-        Self { snapshot: Arc::new(snapshot), backend }
+        Self { snapshot: Arc::new(snapshot), backend, rooms: Arc::default() }
     }
 
     /// The best documents for `query`.
@@ -138,20 +157,52 @@ impl Searcher {
     pub fn search(&self, query: &QueryEmbeddings, params: &SearchParams) -> Result<SearchResult> {
         params.check()?;
         self.check_dim(query)?;
+        let mut room = self.rooms().pop().unwrap_or_default();
         let mut clock = Clock::start();
-        let queries = self.encode(query);
+        let queries = self.encode(query, &mut room.tables);
         let centroids = clock.lap();
-        let mut candidates: Vec<Candidates<'_>> = Vec::new();
-        for live in &self.snapshot.shards {
-            candidates.push(gather::candidates(live, &queries[&live.entry.codec], params));
-        }
-        let found = candidates.iter().map(|c| c.docs.len()).sum();
+        let (gathered, candidates) = self.candidates(&queries, params, &mut room.accumulators);
         let gather = clock.lap();
-        prune::prune(&*self.backend, &queries, &mut candidates, params.rescored.max(params.k));
+        let (backend, shards) = (&*self.backend, &self.snapshot.shards);
+        let kept = prune::prune(backend, shards, &queries, gathered, params.rescored.max(params.k));
         let prune = clock.lap();
-        let (hits, rescored) = rescore::rescore(&*self.backend, &queries, &candidates, params.k);
+        let hits = rescore::rescore(backend, shards, &queries, &kept, params.k);
         let timings = Timings { centroids, gather, prune, rescore: clock.lap() };
-        Ok(SearchResult { hits, candidates: found, rescored, timings })
+        room.tables.extend(queries.into_values().map(|query| query.table));
+        self.rooms().push(room);
+        Ok(SearchResult { hits, candidates, rescored: kept.len(), timings })
+    }
+
+    /// The shortlist of all shards, and how many documents it was chosen from. Of a shard where no more may be found
+    /// than is scored anyway, all.
+    fn candidates(
+        &self,
+        queries: &Queries,
+        params: &SearchParams,
+        accumulators: &mut Accumulators,
+    ) -> (Vec<Candidate>, usize) {
+        let rescored = params.rescored.max(params.k);
+        let mut shortlist = Shortlist::new(params.shortlisted.max(rescored));
+        let (mut all, mut found) = (Vec::new(), 0);
+        for (shard, live) in (0u32..).zip(&self.snapshot.shards) {
+            let allowed = Allowed::new(live, &params.filter);
+            if allowed.count() <= rescored {
+                found += allowed.count();
+                all.extend(allowed.docs().map(|doc| Candidate { score: 0.0, shard, doc }));
+            } else {
+                let query = &queries[&live.entry.codec];
+                let budget = (params.probes, rescored);
+                found += gather::gather((shard, live), query, budget, &allowed, accumulators, &mut shortlist);
+            }
+        }
+        all.extend(shortlist.into_candidates());
+        all.sort_unstable_by_key(|c| (c.shard, c.doc));
+        (all, found)
+    }
+
+    fn rooms(&self) -> std::sync::MutexGuard<'_, Vec<Room>> {
+        // A list of buffers is whole whatever happened to a thread that held it.
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a document is in the index.
@@ -184,10 +235,10 @@ impl Searcher {
         if query.dim() == expected { Ok(()) } else { Err(Error::DimMismatch { expected, found: query.dim() }) }
     }
 
-    /// The query in the space of each codec in use, by the codec's digest.
-    fn encode(&self, query: &QueryEmbeddings) -> HashMap<u64, EncodedQuery> {
-        let codecs = self.snapshot.codecs.iter();
-        codecs.map(|(&digest, codec)| (digest, self.backend.encode_query(codec, query))).collect()
+    /// The query in the space of each codec in use; `tables` is room to do it in.
+    fn encode(&self, query: &QueryEmbeddings, tables: &mut Vec<Vec<f32>>) -> Queries {
+        let mut encode = |codec| EncodedQuery::new(&*self.backend, codec, query, tables.pop().unwrap_or_default());
+        self.snapshot.codecs.iter().map(|(&digest, codec)| (digest, encode(codec))).collect()
     }
 }
 

@@ -3,28 +3,45 @@
 use crate::backend::EncodedQuery;
 use crate::ids::CentroidId;
 
-/// The `probes` best centroids of each query row, all together, ascending and once each.
-pub(super) fn probe(query: &EncodedQuery, probes: usize) -> Vec<CentroidId> {
+/// The centroids nearest to one query row.
+#[derive(Debug)]
+pub(super) struct Probed {
+    /// Best first: the centroid, and by how much its score is above the floor.
+    pub(super) centroids: Vec<(CentroidId, f32)>,
+    /// What a document at none of these centroids is taken to score: the score of the best centroid not among them.
+    pub(super) floor: f32,
+}
+
+/// The `probes` best centroids of each query row.
+pub(super) fn probe(query: &EncodedQuery, probes: usize) -> Vec<Probed> {
     let (table, lanes) = query.centroid_scores();
     let rows = query.rows();
-    // One pass over the table as it lies; each row keeps its best so far, worst last, and mostly only compares.
-    let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(probes + 1); rows];
+    // One pass over the table as it lies; each row keeps its best so far, worst last, and mostly only compares. One more
+    // than is probed says what the others cannot reach.
+    let kept = probes + 1;
+    let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(kept + 1); rows];
     let mut threshold = vec![f32::NEG_INFINITY; rows];
-    for (centroid, scores) in table.chunks_exact(lanes).enumerate() {
-        for (row, (&score, threshold)) in scores.iter().zip(&mut threshold).enumerate() {
+    for (centroid, scores) in (0..).zip(table.chunks_exact(lanes)) {
+        // No early end: so that whole registers are compared.
+        if !scores.iter().zip(&threshold).fold(false, |any, (score, threshold)| any | (score > threshold)) {
+            continue;
+        }
+        for ((&score, threshold), best) in scores.iter().zip(&mut threshold).zip(&mut best) {
             if score > *threshold {
-                let best = &mut best[row];
                 let at = best.partition_point(|&(s, _)| s >= score);
-                best.insert(at, (score, centroid as u32));
-                best.truncate(probes);
-                if best.len() == probes {
-                    *threshold = best[probes - 1].0;
+                best.insert(at, (score, centroid));
+                best.truncate(kept);
+                if best.len() == kept {
+                    *threshold = best[probes].0;
                 }
             }
         }
     }
-    let mut ids: Vec<u32> = best.into_iter().flatten().map(|(_, id)| id).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids.into_iter().map(CentroidId).collect()
+    best.into_iter().zip(query.units()).map(|(best, unit)| probed(&best, probes, *unit)).collect()
+}
+
+fn probed(best: &[(f32, u32)], probes: usize, unit: f32) -> Probed {
+    let floor = best.last().map_or(0.0, |&(score, _)| score);
+    let above = best.iter().take(probes).map(|&(score, id)| (CentroidId(id), (score - floor) * unit));
+    Probed { centroids: above.collect(), floor: floor * unit }
 }

@@ -1,28 +1,26 @@
 //! Rescore: MaxSim on compressed tokens, without decompressing them to floats (kernels in `latewood-simd`).
 
-use std::collections::HashMap;
+use super::shortlist::{Candidate, by_shard};
+use super::{Hit, Queries, TopK};
+use crate::backend::Backend;
+use crate::ids::DocOrd;
+use crate::index::LiveShard;
 
-use super::gather::Candidates;
-use super::{Hit, TopK};
-use crate::backend::{Backend, EncodedQuery};
-
-/// The best `k` of the candidates, and how many were scored.
+/// The best `k` of the candidates.
 pub(super) fn rescore(
     backend: &dyn Backend,
-    queries: &HashMap<u64, EncodedQuery>,
-    candidates: &[Candidates<'_>],
+    shards: &[LiveShard],
+    queries: &Queries,
+    candidates: &[Candidate],
     k: usize,
-) -> (Vec<Hit>, usize) {
+) -> Vec<Hit> {
     let mut best = TopK::new(k);
-    let mut count = 0;
-    for own in candidates {
-        let shard = &own.live.shard;
-        let mut scores = vec![0.0; own.docs.len()];
-        backend.score(shard, &queries[&own.live.entry.codec], &own.docs, &mut scores);
-        for (&doc, score) in own.docs.iter().zip(scores) {
-            best.push(Hit { doc: shard.doc_id(doc), score });
-        }
-        count += own.docs.len();
+    for (at, run) in by_shard(candidates) {
+        let shard = &shards[at].shard;
+        let docs: Vec<DocOrd> = run.iter().map(|c| c.doc).collect();
+        let mut scores = vec![0.0; docs.len()];
+        backend.score(shard, &queries[&shards[at].entry.codec], &docs, &mut scores);
+        docs.iter().zip(scores).for_each(|(&doc, score)| best.push(Hit { doc: shard.doc_id(doc), score }));
     }
-    (best.into_sorted(), count)
+    best.into_sorted()
 }

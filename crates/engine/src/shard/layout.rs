@@ -10,21 +10,21 @@ pub(super) const META: SectionId = SectionId::new(b"META", "metadata");
 pub(super) const DOC_IDS: SectionId = SectionId::new(b"DIDS", "document ids");
 /// `u32[docs + 1]`, from 0 to the number of tokens.
 pub(super) const OFFSETS: SectionId = SectionId::new(b"DOFF", "token offsets");
-/// `u32[tokens]`.
+/// `u16[tokens]`.
 pub(super) const CENTROIDS: SectionId = SectionId::new(b"CIDS", "centroid ids");
-/// `f16[tokens]`.
-pub(super) const SCALES: SectionId = SectionId::new(b"SCAL", "scales");
-/// `f16[tokens]`.
-pub(super) const INVERSE_NORMS: SectionId = SectionId::new(b"INVN", "inverse norms");
+/// `u16[tokens]`: scale and inverse norm.
+pub(super) const FACTORS: SectionId = SectionId::new(b"FACT", "factors");
 /// `u8[tokens, dim * bits / 8]`.
 pub(super) const CODES: SectionId = SectionId::new(b"RESI", "residuals");
-/// `u32[centroids + 1]`, from 0 to the number of postings.
+/// `u32[blocks * centroids + 1]`, from 0 to the number of postings.
 pub(super) const POSTING_OFFSETS: SectionId = SectionId::new(b"POFF", "posting offsets");
-/// `u32[postings]`: the documents of each centroid, ascending.
+/// `u16[postings]`: for each block of documents and each centroid, the documents, ascending.
 pub(super) const POSTINGS: SectionId = SectionId::new(b"POST", "postings");
 
-const ALL: [SectionId; 9] =
-    [META, DOC_IDS, OFFSETS, CENTROIDS, SCALES, INVERSE_NORMS, CODES, POSTING_OFFSETS, POSTINGS];
+const ALL: [SectionId; 8] = [META, DOC_IDS, OFFSETS, CENTROIDS, FACTORS, CODES, POSTING_OFFSETS, POSTINGS];
+
+/// Documents whose postings lie together: their positions in the block take 16 bits.
+pub(crate) const BLOCK_DOCS: usize = 1 << 16;
 
 /// The metadata section, field by field.
 #[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

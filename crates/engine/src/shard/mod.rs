@@ -1,8 +1,8 @@
 //! A shard: one immutable, memory-mapped file of coded documents.
 //!
 //! Documents lie in ascending order of their [`DocId`]; the tokens of document `i` are the run
-//! `offsets[i]..offsets[i + 1]` of every token column. Posting lists say, for each centroid, which documents
-//! have a token there. The layout is specified in index-format.md and named in [`layout`].
+//! `offsets[i]..offsets[i + 1]` of every token column. Posting lists say, for each block of documents and each centroid,
+//! which documents have a token there. The layout is specified in index-format.md and named in [`layout`].
 
 mod layout;
 mod writer;
@@ -10,7 +10,6 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 
-use half::f16;
 use latewood_simd::{ResidualTokens, code_bytes};
 
 use crate::codec::ResidualCodec;
@@ -19,6 +18,7 @@ use crate::error::Result;
 use crate::format::{Container, Kind, Located};
 use crate::ids::{CentroidId, DocId, DocOrd};
 
+pub(crate) use layout::BLOCK_DOCS;
 pub(crate) use writer::ShardWriter;
 
 /// Tokens that one shard may hold at most, so that offsets fit 32 bits with room to spare.
@@ -32,12 +32,11 @@ pub struct Shard {
     tokens: usize,
     doc_ids: Located<u64>,
     offsets: Located<u32>,
-    centroids: Located<u32>,
-    scales: Located<f16>,
-    inverse_norms: Located<f16>,
+    centroids: Located<u16>,
+    factors: Located<u16>,
     codes: Located<u8>,
     posting_offsets: Located<u32>,
-    postings: Located<u32>,
+    postings: Located<u16>,
 }
 
 impl fmt::Debug for Shard {
@@ -62,10 +61,10 @@ impl Shard {
             doc_ids: file.locate(layout::DOC_IDS, docs)?,
             offsets: file.locate(layout::OFFSETS, docs + 1)?,
             centroids: file.locate(layout::CENTROIDS, tokens)?,
-            scales: file.locate(layout::SCALES, tokens)?,
-            inverse_norms: file.locate(layout::INVERSE_NORMS, tokens)?,
+            factors: file.locate(layout::FACTORS, tokens)?,
             codes: file.locate(layout::CODES, tokens * code_bytes(codec.dim(), codec.bits()))?,
-            posting_offsets: file.locate(layout::POSTING_OFFSETS, codec.centroid_count() + 1)?,
+            posting_offsets: file
+                .locate(layout::POSTING_OFFSETS, docs.div_ceil(BLOCK_DOCS) * codec.centroid_count() + 1)?,
             postings: file.locate(layout::POSTINGS, postings)?,
             codec,
             file,
@@ -84,20 +83,18 @@ impl Shard {
         if offsets[0] != 0 || offsets[self.docs] as usize != self.tokens || !offsets.is_sorted_by(|a, b| a < b) {
             return bad(layout::OFFSETS, "the runs of tokens are not in order");
         }
-        let centroids = self.codec.centroid_count() as u32;
-        if self.file.at(&self.centroids).iter().any(|&c| c >= centroids) {
+        let centroids = self.codec.centroid_count();
+        if self.file.at(&self.centroids).iter().any(|&c| usize::from(c) >= centroids) {
             return bad(layout::CENTROIDS, "a centroid is not in the codec");
-        }
-        let finite = |xs: &[f16]| xs.iter().all(|x| x.is_finite());
-        if !finite(self.file.at(&self.scales)) || !finite(self.file.at(&self.inverse_norms)) {
-            return bad(layout::SCALES, "a scale or norm is not finite");
         }
         let lists = self.file.at(&self.posting_offsets);
         let postings = self.file.at(&self.postings);
         if lists[0] != 0 || lists[lists.len() - 1] as usize != postings.len() || !lists.is_sorted() {
             return bad(layout::POSTING_OFFSETS, "the lists are not in order");
         }
-        if postings.iter().any(|&doc| doc as usize >= self.docs) {
+        let last = (self.blocks() - 1) * centroids;
+        let in_last = self.docs - (self.blocks() - 1) * BLOCK_DOCS;
+        if postings[lists[last] as usize..].iter().any(|&doc| usize::from(doc) >= in_last) {
             return bad(layout::POSTINGS, "a posting is not in the shard");
         }
         Ok(())
@@ -148,9 +145,9 @@ impl Shard {
             bits: self.codec.bits(),
             dim: self.codec.dim(),
             levels: self.codec.levels(),
+            scales: self.codec.scales(),
             centroids: &self.file.at(&self.centroids)[run.clone()],
-            scales: &self.file.at(&self.scales)[run.clone()],
-            inverse_norms: &self.file.at(&self.inverse_norms)[run.clone()],
+            factors: &self.file.at(&self.factors)[run.clone()],
             codes: &self.file.at(&self.codes)[run.start * plane..run.end * plane],
         }
     }
@@ -163,11 +160,16 @@ impl Shard {
         self.codec.decode(&self.tokens(doc))
     }
 
-    /// The documents that have a token at a centroid, ascending.
-    pub(crate) fn postings(&self, centroid: CentroidId) -> &[u32] {
+    /// Number of blocks of [`BLOCK_DOCS`] documents.
+    pub(crate) fn blocks(&self) -> usize {
+        self.docs.div_ceil(BLOCK_DOCS)
+    }
+
+    /// The documents of a block that have a token at a centroid, ascending, counted from the block's first.
+    pub(crate) fn postings(&self, block: usize, centroid: CentroidId) -> &[u16] {
+        let at = block * self.codec.centroid_count() + centroid.0 as usize;
         let lists = self.file.at(&self.posting_offsets);
-        let list = lists[centroid.0 as usize] as usize..lists[centroid.0 as usize + 1] as usize;
-        &self.file.at(&self.postings)[list]
+        &self.file.at(&self.postings)[lists[at] as usize..lists[at + 1] as usize]
     }
 
     /// Whether a newer writer asked older ones to keep off.

@@ -2,7 +2,7 @@
 
 use latewood_simd::ResidualTokens;
 
-use super::layout;
+use super::{BLOCK_DOCS, layout};
 use crate::codec::{CodedTokens, ResidualCodec};
 use crate::directory::Directory;
 use crate::error::Result;
@@ -59,32 +59,34 @@ impl<'a> ShardWriter<'a> {
         file.section(layout::POSTING_OFFSETS, bytemuck::cast_slice(&posting_offsets))?;
         file.section(layout::POSTINGS, bytemuck::cast_slice(&postings))?;
         file.section(layout::CENTROIDS, bytemuck::cast_slice(&self.tokens.centroids))?;
-        file.section(layout::SCALES, bytemuck::cast_slice(&self.tokens.scales))?;
-        file.section(layout::INVERSE_NORMS, bytemuck::cast_slice(&self.tokens.inverse_norms))?;
+        file.section(layout::FACTORS, bytemuck::cast_slice(&self.tokens.factors))?;
         file.section(layout::CODES, &self.tokens.codes)?;
         file.finish()
     }
 
-    /// For each centroid, the documents that have a token there, ascending and once each: a counting sort.
-    fn postings(&self) -> (Vec<u32>, Vec<u32>) {
-        let mut seen = vec![u32::MAX; self.codec.centroid_count()];
-        let mut offsets = vec![0u32; self.codec.centroid_count() + 1];
+    /// For each block of documents and each centroid, the documents that have a token there, ascending and once each,
+    /// and where each list starts: a counting sort.
+    fn postings(&self) -> (Vec<u32>, Vec<u16>) {
+        let centroids = self.codec.centroid_count();
+        let mut seen = vec![u32::MAX; centroids];
         let mut pairs = Vec::new();
         for (doc, run) in self.offsets.windows(2).enumerate() {
             for &c in &self.tokens.centroids[run[0] as usize..run[1] as usize] {
-                if std::mem::replace(&mut seen[c as usize], doc as u32) != doc as u32 {
-                    offsets[c as usize + 1] += 1;
-                    pairs.push((c, doc as u32));
+                if std::mem::replace(&mut seen[usize::from(c)], doc as u32) != doc as u32 {
+                    pairs.push((doc / BLOCK_DOCS * centroids + usize::from(c), (doc % BLOCK_DOCS) as u16));
                 }
             }
         }
-        for c in 1..offsets.len() {
-            offsets[c] += offsets[c - 1];
+        let blocks = self.doc_ids.len().div_ceil(BLOCK_DOCS);
+        let mut offsets = vec![0u32; blocks * centroids + 1];
+        pairs.iter().for_each(|&(list, _)| offsets[list + 1] += 1);
+        for list in 1..offsets.len() {
+            offsets[list] += offsets[list - 1];
         }
         let mut next = offsets.clone();
         let mut postings = vec![0; pairs.len()];
-        for (c, doc) in pairs {
-            let at = &mut next[c as usize];
+        for (list, doc) in pairs {
+            let at = &mut next[list];
             postings[*at as usize] = doc;
             *at += 1;
         }

@@ -26,8 +26,9 @@ pub(super) fn search(k: usize, pairs: &[String]) -> anyhow::Result<SearchParams>
         let (key, value) = split(pair)?;
         match key {
             "probes" => params.probes = parse(key, value)?,
+            "shortlisted" => params.shortlisted = parse(key, value)?,
             "rescored" => params.rescored = parse(key, value)?,
-            _ => bail!("--opt {pair}: a search has the settings probes, rescored"),
+            _ => bail!("--opt {pair}: a search has the settings probes, shortlisted, rescored"),
         }
     }
     Ok(params)
