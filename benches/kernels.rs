@@ -48,6 +48,7 @@ fn kernels(c: &mut Criterion) {
                     centroids: &centroids,
                     factors: &factors,
                     codes: &codes,
+                    fine: &[],
                 };
                 let mut scratch = Scratch::new();
                 group.bench_function(name(&format!("max_residual_dots {bits} bits")), |b| {

@@ -5,8 +5,9 @@
 
 use std::arch::x86_64::*;
 
+use crate::decode::{FineSteps, combine};
 use crate::query::{LANES, QueryF32, QueryI8};
-use crate::residual::{LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_factors};
+use crate::residual::{FINE_BITS, FINE_CODES, LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_factors};
 use crate::scratch::Scratch;
 
 /// Rows of an f32 tile: 6 x 2 accumulators, 2 query registers, 1 broadcast, of 16 registers.
@@ -172,7 +173,7 @@ pub(crate) fn max_residual_dots(
     max: &mut [f32],
 ) {
     let (n, dim) = (tokens.len(), tokens.dim);
-    let levels = level_table(tokens);
+    let levels = byte_table(&tokens.unsigned_levels());
     // The levels of one tile of tokens, `[I8_ROWS, dim]`: stays in L1. Expanding writes whole registers, so a row may
     // spill into the next, which is expanded after it; the last has room to spare.
     let expanded = scratch.bytes(I8_ROWS * dim);
@@ -181,7 +182,7 @@ pub(crate) fn max_residual_dots(
     while t < n {
         let count = I8_ROWS.min(n - t);
         for r in 0..count {
-            expand(tokens, t + r, levels, &mut expanded[r * dim..]);
+            expand(tokens.token_codes(t + r), (tokens.bits, dim), levels, &mut expanded[r * dim..]);
         }
         for_lanes!(query.lanes(), |lane, W| {
             let max = &mut max[lane..][..W * LANES];
@@ -260,30 +261,52 @@ fn integer_tile<const R: usize, const W: usize>(rows: &[u8], query: &QueryI8, la
     sums
 }
 
-/// The 16 unsigned levels, twice, for byte shuffles.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn level_table(tokens: &ResidualTokens<'_>) -> __m256i {
-    let levels = tokens.unsigned_levels();
-    // SAFETY: 16 bytes are read from an array of 16.
-    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(levels.as_ptr().cast()) })
+#[target_feature(enable = "avx2")]
+pub(crate) fn decode_fine(
+    tokens: &ResidualTokens<'_>,
+    fine_steps: &FineSteps,
+    (centroids, centroid_scales): (&[u8], &[f32]),
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let dim = tokens.dim;
+    let (levels, steps) = (byte_table(&tokens.unsigned_levels()), byte_table(&fine_steps.steps));
+    let fine_codes = byte_table(&FINE_CODES);
+    let fine_plane = code_bytes(dim, FINE_BITS);
+    let bytes = scratch.bytes(3 * dim);
+    for (t, out) in out.chunks_exact_mut(dim).enumerate() {
+        // Each may spill into the next, which is written after it.
+        expand(tokens.token_codes(t), (tokens.bits, dim), levels, bytes);
+        expand(tokens.token_codes(t), (tokens.bits, dim), steps, &mut bytes[dim..]);
+        expand(&tokens.fine[t * fine_plane..][..fine_plane], (FINE_BITS, dim), fine_codes, &mut bytes[2 * dim..]);
+        let parts = [&bytes[..dim], &bytes[dim..2 * dim], &bytes[2 * dim..3 * dim]];
+        let c = usize::from(tokens.centroids[t]);
+        combine(&centroids[c * dim..][..dim], parts, tokens.steps(t, fine_steps, centroid_scales), out);
+    }
 }
 
-/// Expands token `t` into `out[dim]`, plane by plane; may write up to 31 bytes past the token's end.
+/// 16 bytes, twice, for byte shuffles.
 #[inline]
-#[target_feature(enable = "avx2,fma")]
-fn expand(tokens: &ResidualTokens<'_>, t: usize, levels: __m256i, out: &mut [u8]) {
-    let plane = code_bytes(tokens.dim, tokens.bits);
-    let packed = &tokens.codes[t * plane..][..plane];
-    let mask = _mm256_set1_epi8(((1u32 << tokens.bits) - 1) as i8);
-    assert!(out.len() >= tokens.dim + 31);
-    for p in 0..8 / tokens.bits as usize {
-        let shift = _mm_cvtsi32_si128((p as u32 * tokens.bits) as i32);
+#[target_feature(enable = "avx2")]
+fn byte_table(bytes: &[u8; 16]) -> __m256i {
+    // SAFETY: 16 bytes are read from an array of 16.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+/// Looks a token's codes up in `table`, plane by plane, into `out[dim]`; may write up to 31 bytes more.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn expand(packed: &[u8], (bits, dim): (u32, usize), table: __m256i, out: &mut [u8]) {
+    let plane = packed.len();
+    let mask = _mm256_set1_epi8(((1u32 << bits) - 1) as i8);
+    assert!(plane == code_bytes(dim, bits) && out.len() >= dim + 31);
+    for p in 0..8 / bits as usize {
+        let shift = _mm_cvtsi32_si128((p as u32 * bits) as i32);
         for j in (0..plane).step_by(32) {
             let bytes = load_bytes(&packed[j..]);
             // A 16-bit shift brings bits of the neighbouring byte in; the mask takes them out again.
             let codes = _mm256_and_si256(_mm256_srl_epi16(bytes, shift), mask);
-            let values = _mm256_shuffle_epi8(levels, codes);
+            let values = _mm256_shuffle_epi8(table, codes);
             // SAFETY: `p * plane + j < dim`, and `out` has 31 bytes behind its `dim`.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().add(p * plane + j).cast(), values) };
         }
@@ -292,7 +315,7 @@ fn expand(tokens: &ResidualTokens<'_>, t: usize, levels: __m256i, out: &mut [u8]
 
 /// The first 32 bytes, zero where there are fewer.
 #[inline]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2")]
 fn load_bytes(bytes: &[u8]) -> __m256i {
     if bytes.len() >= 32 {
         // SAFETY: 32 bytes are there.

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use crate::query::{LANES, QueryI8};
-use crate::residual::{LEVEL_OFFSET, MAX_DIM, ResidualTokens, code_bytes, unpack_factors};
+use crate::residual::{LEVEL_OFFSET, MAX_DIM, ResidualTokens, unpack_factors};
 use crate::scratch::Scratch;
 
 /// Lanes of a whole register.
@@ -256,8 +256,8 @@ fn level_table(tokens: &ResidualTokens<'_>) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn expand(tokens: &ResidualTokens<'_>, t: usize, levels: __m512i, out: &mut [u8]) {
-    let plane = code_bytes(tokens.dim, tokens.bits);
-    let packed = &tokens.codes[t * plane..][..plane];
+    let packed = tokens.token_codes(t);
+    let plane = packed.len();
     let out = &mut out[..tokens.dim];
     let mask = _mm512_set1_epi8(((1u32 << tokens.bits) - 1) as i8);
     for j in (0..plane).step_by(64) {

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use crate::decode::FineSteps;
 use crate::quantise::{self, LevelTable};
 use crate::query::{QueryF32, QueryI8};
 use crate::residual::ResidualTokens;
@@ -38,6 +39,7 @@ type Dots = unsafe fn(&[f32], &QueryF32, &mut [f32]);
 type Nearest = unsafe fn(&[f32], u32, &QueryF32, &mut [u32], &mut [f32]);
 type MaxRows = unsafe fn(&[u16], &[f32], usize, &mut [f32]);
 type ByteDots = unsafe fn(&[u8], &[f32], &QueryI8, &mut [f32]);
+type DecodeFine = unsafe fn(&ResidualTokens<'_>, &FineSteps, (&[u8], &[f32]), &mut Scratch, &mut [f32]);
 type Quantise = unsafe fn(&[f32], f32, &LevelTable, &mut [u8]) -> (f32, f32);
 type MaxResidualDots = unsafe fn(&ResidualTokens<'_>, &QueryI8, &[f32], &mut Scratch, &mut [f32]);
 
@@ -51,6 +53,7 @@ pub struct Kernels {
     max_rows: MaxRows,
     byte_dots: ByteDots,
     max_residual_dots: MaxResidualDots,
+    decode_fine: DecodeFine,
     quantise: Quantise,
 }
 
@@ -62,6 +65,7 @@ static SCALAR: Kernels = Kernels {
     max_rows: scalar::max_rows,
     byte_dots: scalar::byte_dots,
     max_residual_dots: scalar::max_residual_dots,
+    decode_fine: scalar::decode_fine,
     quantise: quantise::scalar,
 };
 
@@ -74,6 +78,7 @@ static AVX2: Kernels = Kernels {
     max_rows: crate::avx2::max_rows,
     byte_dots: crate::avx2::byte_dots,
     max_residual_dots: crate::avx2::max_residual_dots,
+    decode_fine: crate::avx2::decode_fine,
     quantise: quantise::avx2,
 };
 
@@ -198,6 +203,28 @@ impl Kernels {
         check_ids(tokens.centroids, table.len(), query.lanes());
         // SAFETY: as in `dots`; every centroid is inside the table.
         unsafe { (self.max_residual_dots)(tokens, query, table, scratch, max) }
+    }
+
+    /// `out[n, d] =` the tokens with their fine codes. They are near unit length as they are.
+    ///
+    /// `centroids` are `[c, d]` bytes and `[c]` scales.
+    ///
+    /// # Panics
+    /// When the sizes disagree, the tokens have no fine codes, or a centroid is outside.
+    pub fn decode_fine(
+        &self,
+        tokens: &ResidualTokens<'_>,
+        steps: &FineSteps,
+        centroids: (&[u8], &[f32]),
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        tokens.check();
+        assert!(tokens.is_empty() || !tokens.fine.is_empty(), "no fine codes");
+        assert_eq!(out.len(), tokens.len() * tokens.dim, "output of {} tokens", tokens.len());
+        assert_eq!(centroids.0.len(), centroids.1.len() * tokens.dim, "centroids");
+        // SAFETY: as in `dots`; the twins check each centroid.
+        unsafe { (self.decode_fine)(tokens, steps, centroids, scratch, out) }
     }
 
     /// `codes[d] =` the level nearest to `values[d] * inverse_scale`. Returns the sums, over the dimensions, of

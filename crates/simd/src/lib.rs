@@ -13,6 +13,7 @@
 //! return the same bits; the f32 kernels differ by rounding only (fused multiply-add or not).
 #![allow(unsafe_code, reason = "instruction-set intrinsics; each block states why it is sound")]
 
+mod decode;
 mod dispatch;
 mod prefetch;
 mod quantise;
@@ -26,12 +27,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+pub use decode::FineSteps;
 pub use dispatch::{Isa, Kernels};
 pub use prefetch::prefetch;
 pub use quantise::LevelTable;
 pub use query::{LANES, QueryF32, QueryI8};
 pub use residual::{
-    LEVEL_OFFSET, MAX_DIM, MAX_LEVEL, ResidualTokens, SCALES, code_bytes, pack_codes, pack_factors, unpack_codes,
-    unpack_factors,
+    FINE_BITS, FINE_MIDDLE, LEVEL_OFFSET, MAX_DIM, MAX_LEVEL, ResidualTokens, SCALES, code_bytes, pack_codes,
+    pack_factors, unpack_codes, unpack_factors,
 };
 pub use scratch::Scratch;

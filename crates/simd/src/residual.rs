@@ -8,6 +8,8 @@
 //! Scale and inverse norm share 16 bits, the token's *factors*: the upper 6 choose one of [`SCALES`] scales, the lower
 //! 10 are the inverse norm as `0.5 + n / 1024`, a decoded token being near unit length before it is brought there.
 
+use crate::decode::{FineSteps, Steps};
+
 /// Levels lie in `-MAX_LEVEL..=MAX_LEVEL`: with an i8 query, pairs of products then fit the saturating
 /// 16-bit sums of AVX2 (`2 * 127 * (63 + 64) < 2^15`).
 pub const MAX_LEVEL: i8 = 63;
@@ -17,6 +19,15 @@ pub const MAX_DIM: usize = 1024;
 
 /// Added to a level to make it unsigned, as byte dot products want one side.
 pub const LEVEL_OFFSET: i32 = 64;
+
+/// Bits of a fine code.
+pub const FINE_BITS: u32 = 4;
+
+/// The fine code, were there one, that stands for 0.
+pub const FINE_MIDDLE: f32 = 7.5;
+
+/// The fine codes as byte kernels look them up.
+pub(crate) const FINE_CODES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// Number of scales that a token may choose from.
 pub const SCALES: usize = 64;
@@ -95,6 +106,8 @@ pub struct ResidualTokens<'a> {
     pub factors: &'a [u16],
     /// `[n, code_bytes(dim, bits)]`.
     pub codes: &'a [u8],
+    /// `[n, code_bytes(dim, FINE_BITS)]`, or nothing: what the codes leave, in even steps.
+    pub fine: &'a [u8],
 }
 
 impl ResidualTokens<'_> {
@@ -114,6 +127,21 @@ impl ResidualTokens<'_> {
         let n = self.len();
         assert_eq!(self.factors.len(), n, "factors");
         assert_eq!(self.codes.len(), n * code_bytes(self.dim, self.bits), "codes");
+        let fine = n * code_bytes(self.dim, FINE_BITS);
+        assert!(self.fine.is_empty() || self.fine.len() == fine, "fine codes");
+    }
+
+    /// The packed codes of token `t`.
+    pub(crate) fn token_codes(&self, t: usize) -> &[u8] {
+        let plane = code_bytes(self.dim, self.bits);
+        &self.codes[t * plane..][..plane]
+    }
+
+    /// What the steps of token `t` are worth.
+    pub(crate) fn steps(&self, t: usize, fine: &FineSteps, centroid_scales: &[f32]) -> Steps {
+        let (scale, _) = unpack_factors(self.factors[t], self.scales);
+        let centroid = centroid_scales[usize::from(self.centroids[t])];
+        Steps { centroid, level: scale, fine: scale * fine.unit }
     }
 
     /// The unsigned levels, as byte kernels look them up: one entry a code.

@@ -1,7 +1,8 @@
 //! The kernels in plain Rust: the specification of every twin.
 
+use crate::decode::{FineSteps, combine};
 use crate::query::{QueryF32, QueryI8};
-use crate::residual::{LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_codes, unpack_factors};
+use crate::residual::{FINE_BITS, LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_codes, unpack_factors};
 use crate::scratch::Scratch;
 
 /// `out[n, lanes] = rows[n, d] . query[d, lanes]`.
@@ -91,6 +92,32 @@ pub(crate) fn max_residual_dots(
         for lane in 0..lanes {
             max[lane] = max[lane].max(row[lane] * inverse_norm + sums[lane] as f32 * scale);
         }
+    }
+}
+
+/// `out[n, d] =` the tokens with their fine codes.
+pub(crate) fn decode_fine(
+    tokens: &ResidualTokens<'_>,
+    fine_steps: &FineSteps,
+    (centroids, centroid_scales): (&[u8], &[f32]),
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let dim = tokens.dim;
+    let levels = tokens.unsigned_levels();
+    let (plane, fine_plane) = (code_bytes(dim, tokens.bits), code_bytes(dim, FINE_BITS));
+    let (levels_of, rest) = scratch.bytes(3 * dim).split_at_mut(dim);
+    let (steps_of, fine) = rest.split_at_mut(dim);
+    for (t, out) in out.chunks_exact_mut(dim).enumerate() {
+        unpack_codes(&tokens.codes[t * plane..][..plane], tokens.bits, levels_of);
+        for (level, step) in levels_of.iter_mut().zip(&mut *steps_of) {
+            let code = usize::from(*level);
+            (*level, *step) = (levels[code], fine_steps.steps[code]);
+        }
+        unpack_codes(&tokens.fine[t * fine_plane..][..fine_plane], FINE_BITS, &mut fine[..dim]);
+        let c = usize::from(tokens.centroids[t]);
+        let steps = tokens.steps(t, fine_steps, centroid_scales);
+        combine(&centroids[c * dim..][..dim], [levels_of, steps_of, fine], steps, out);
     }
 }
 

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
 
 use latewood_simd::{
-    Isa, Kernels, LANES, LEVEL_OFFSET, LevelTable, MAX_LEVEL, QueryF32, QueryI8, ResidualTokens, SCALES, Scratch,
-    code_bytes, pack_factors,
+    FINE_BITS, FineSteps, Isa, Kernels, LANES, LEVEL_OFFSET, LevelTable, MAX_LEVEL, QueryF32, QueryI8, ResidualTokens,
+    SCALES, Scratch, code_bytes, pack_factors,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -95,8 +95,9 @@ proptest! {
         let centroids: Vec<u16> = (0..n).map(|_| rng.random_range(0..c as u16)).collect();
         let factors: Vec<u16> = (0..n).map(|_| rng.random()).collect();
         let codes: Vec<u8> = (0..n * code_bytes(dim, bits)).map(|_| rng.random()).collect();
+        let fine: Vec<u8> = (0..n * code_bytes(dim, FINE_BITS)).map(|_| rng.random()).collect();
         let tokens = ResidualTokens {
-            bits, dim, levels: &levels, scales: &scales, centroids: &centroids, factors: &factors, codes: &codes,
+            bits, dim, levels: &levels, scales: &scales, centroids: &centroids, factors: &factors, codes: &codes, fine: &fine,
         };
         let (mut want, mut scratch) = (vec![0.0; lanes], Scratch::new());
         scalar().max_residual_dots(&tokens, &query, &table, &mut scratch, &mut want);
@@ -107,6 +108,11 @@ proptest! {
             let mut got = vec![0.0; lanes];
             twin.max_residual_dots(&tokens, &query, &table, &mut scratch, &mut got);
             prop_assert_eq!(&want, &got, "{}", twin.isa().name());
+            let steps = FineSteps { steps: std::array::from_fn(|i| i as u8 * 17), unit: 0.01 };
+            let (mut want_rows, mut got_rows) = (vec![0.0; n * dim], vec![1.0; n * dim]);
+            scalar().decode_fine(&tokens, &steps, (&bytes, &byte_scales), &mut scratch, &mut want_rows);
+            twin.decode_fine(&tokens, &steps, (&bytes, &byte_scales), &mut scratch, &mut got_rows);
+            prop_assert_eq!(want_rows, got_rows, "{}", twin.isa().name());
         }
     }
 }
@@ -157,6 +163,7 @@ fn extremes_do_not_saturate() {
         centroids: &[0, 0],
         factors: &[pack_factors(0, 1.0); 2],
         codes: &codes,
+        fine: &[],
     };
     let table = vec![0.0; LANES];
     let largest = vec![(i32::from(MAX_LEVEL) + LEVEL_OFFSET) as u8; dim];

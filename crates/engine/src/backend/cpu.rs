@@ -17,6 +17,8 @@ const ASSIGN_LANES: usize = 2 * LANES;
 const TABLE_ROWS: usize = 2048;
 /// How many documents ahead memory is asked for.
 const AHEAD: usize = 2;
+/// Documents refined by one task.
+const REFINE_DOCS: usize = 16;
 /// Documents scored by one task.
 const SCORE_DOCS: usize = 64;
 
@@ -121,6 +123,25 @@ impl Backend for CpuBackend {
         };
         Self::sum_of_maxima(query, docs, out, prepare, |doc, scratch, maxima| {
             self.kernels.max_residual_dots(&shard.tokens(doc), &query.i8, table, scratch, maxima);
+        });
+    }
+
+    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) {
+        let codec = shard.codec();
+        let Some(steps) = codec.fine() else { return };
+        docs.par_chunks(REFINE_DOCS).zip(out.par_chunks_mut(REFINE_DOCS)).for_each(|(docs, out)| {
+            let (mut maxima, mut scratch, mut rows) = (vec![0.0; query.f32.lanes()], Scratch::new(), Vec::new());
+            for (i, (&doc, out)) in docs.iter().zip(out).enumerate() {
+                if let Some(&next) = docs.get(i + 1) {
+                    prefetch(shard.tokens(next).fine);
+                }
+                let tokens = shard.tokens(doc);
+                // What the rows held is overwritten.
+                rows.resize(tokens.len() * codec.dim(), 0.0);
+                self.kernels.decode_fine(&tokens, steps, codec.centroids(), &mut scratch, &mut rows);
+                self.kernels.max_dots(&rows, &query.f32, &mut maxima);
+                *out = maxima[..query.rows()].iter().sum();
+            }
         });
     }
 }

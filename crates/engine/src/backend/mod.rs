@@ -36,12 +36,17 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// MaxSim of documents of a shard on their compressed tokens, into `out` `[docs]`.
     fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]);
+
+    /// MaxSim of documents of a shard with their fine codes, into `out` `[docs]`; the shard has them.
+    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]);
 }
 
 /// A query in the space of one codec.
 #[derive(Debug)]
 pub struct EncodedQuery {
     pub(crate) i8: QueryI8,
+    /// Read by refining only.
+    pub(crate) f32: QueryF32,
     /// `[c, lanes]`: the dot products of all centroids with the query's rows, in units of its scales.
     pub(crate) table: Vec<f32>,
 }
@@ -54,12 +59,13 @@ impl EncodedQuery {
         query: &QueryEmbeddings,
         mut table: Vec<f32>,
     ) -> Self {
-        let query = QueryI8::new(&codec.rotate(backend, query.values()), codec.dim());
+        let rotated = codec.rotate(backend, query.values());
+        let query = QueryI8::new(&rotated, codec.dim());
         let (rows, scales) = codec.centroids();
         // What the room held is overwritten.
         table.resize(codec.centroid_count() * query.lanes(), 0.0);
         backend.byte_dots(rows, scales, &query, &mut table);
-        Self { i8: query, table }
+        Self { i8: query, f32: QueryF32::new(&rotated, codec.dim()), table }
     }
 
     /// Number of query rows.

@@ -1,10 +1,12 @@
 //! Coding and decoding tokens.
 
-use latewood_simd::unpack_factors;
-use latewood_simd::{Kernels, LevelTable, ResidualTokens, SCALES, code_bytes, pack_codes, pack_factors, unpack_codes};
+use latewood_simd::{
+    FINE_BITS, FINE_MIDDLE, FineSteps, Kernels, LevelTable, ResidualTokens, SCALES, code_bytes, pack_codes,
+    pack_factors, unpack_codes, unpack_factors,
+};
 use rayon::prelude::*;
 
-use super::ResidualCodec;
+use super::{ResidualCodec, levels};
 use crate::backend::Backend;
 
 /// Rows coded by one task.
@@ -19,6 +21,8 @@ pub(crate) struct CodedTokens {
     pub(crate) factors: Vec<u16>,
     /// `[n, code_bytes(dim, bits)]`
     pub(crate) codes: Vec<u8>,
+    /// `[n, code_bytes(dim, FINE_BITS)]`, or nothing.
+    pub(crate) fine: Vec<u8>,
 }
 
 impl CodedTokens {
@@ -32,6 +36,7 @@ impl CodedTokens {
         self.centroids.extend_from_slice(tokens.centroids);
         self.factors.extend_from_slice(tokens.factors);
         self.codes.extend_from_slice(tokens.codes);
+        self.fine.extend_from_slice(tokens.fine);
     }
 }
 
@@ -40,23 +45,38 @@ impl ResidualCodec {
     pub(crate) fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> CodedTokens {
         let dim = self.dim();
         let n = rows.len() / dim;
-        let plane = code_bytes(dim, self.bits());
+        let (plane, fine_plane) = self.planes();
         let rotated = self.rotate(backend, rows);
-        let mut coded = CodedTokens { centroids: vec![0; n], factors: vec![0; n], codes: vec![0; n * plane] };
+        let mut coded = CodedTokens {
+            centroids: vec![0; n],
+            factors: vec![0; n],
+            codes: vec![0; n * plane],
+            fine: vec![0; n * fine_plane],
+        };
         let assigner = self.assigner(backend);
         assigner.assign(backend, &rotated, &mut coded.centroids);
         let coder = Coder::new(self);
+        // Without fine codes there is an empty run of them for each chunk.
+        let mut fine: Vec<&mut [u8]> = match fine_plane {
+            0 => (0..n.div_ceil(CHUNK)).map(|_| Default::default()).collect(),
+            _ => coded.fine.chunks_mut(CHUNK * fine_plane).collect(),
+        };
         coded
             .codes
             .par_chunks_mut(CHUNK * plane)
+            .zip(&mut fine)
             .zip(coded.factors.par_chunks_mut(CHUNK))
             .zip(coded.centroids.par_chunks(CHUNK))
             .zip(rotated.par_chunks(CHUNK * dim))
-            .for_each(|(((codes, factors), centroids), rows)| {
+            .for_each(|((((codes, fine), factors), centroids), rows)| {
                 let mut work = Work { residual: vec![0.0; dim], codes: vec![0; dim] };
                 for (i, row) in rows.chunks_exact(dim).enumerate() {
                     factors[i] = coder.code(row, assigner.centroid(centroids[i]), &mut work);
                     pack_codes(&work.codes, self.bits(), &mut codes[i * plane..][..plane]);
+                    if let Some(steps) = self.fine() {
+                        coder.code_fine(factors[i], steps, &mut work);
+                        pack_codes(&work.codes, FINE_BITS, &mut fine[i * fine_plane..][..fine_plane]);
+                    }
                 }
             });
         coded
@@ -68,15 +88,23 @@ impl ResidualCodec {
         let plane = code_bytes(dim, self.bits());
         let (bytes, centroid_scales) = self.centroids();
         let rotation = self.file.at(&self.rotation);
-        let mut codes = vec![0; dim];
+        let fine_plane = self.planes().1;
+        let (mut codes, mut fine) = (vec![0; dim], vec![0; dim]);
         let mut out = vec![0.0; tokens.len() * dim];
         for (t, out) in out.chunks_exact_mut(dim).enumerate() {
             unpack_codes(&tokens.codes[t * plane..][..plane], self.bits(), &mut codes);
             let c = usize::from(tokens.centroids[t]);
             let centroid = super::to_f32(&bytes[c * dim..][..dim], &centroid_scales[c..=c], dim);
-            let (scale, inverse_norm) = unpack_factors(tokens.factors[t], &self.scales);
-            for ((i, &code), c) in codes.iter().enumerate().zip(centroid) {
-                let value = (c + scale * f32::from(self.levels[usize::from(code)])) * inverse_norm;
+            let (scale, mut inverse_norm) = unpack_factors(tokens.factors[t], &self.scales);
+            if self.fine.is_some() {
+                unpack_codes(&tokens.fine[t * fine_plane..][..fine_plane], FINE_BITS, &mut fine);
+                // With fine codes a token is near unit length as it is.
+                inverse_norm = 1.0;
+            }
+            for ((i, (&code, &fine)), c) in codes.iter().zip(&fine).enumerate().zip(centroid) {
+                let step = self.fine.map_or(0.0, |fine| f32::from(fine.steps[usize::from(code)]) * fine.unit);
+                let level = f32::from(self.levels[usize::from(code)]) + (f32::from(fine) - FINE_MIDDLE) * step;
+                let value = (c + scale * level) * inverse_norm;
                 // The rotation's transpose turns back: add the value along its row of the rotation.
                 rotation[i * dim..][..dim].iter().zip(&mut *out).for_each(|(r, o)| *o += value * r);
             }
@@ -125,6 +153,16 @@ impl<'a> Coder<'a> {
         let norm = decoded.map(|x| x * x).sum::<f32>().sqrt();
         // A decoded row of no length points nowhere; any factor leaves it so.
         pack_factors(number, if norm > 1e-3 { 1.0 / norm } else { 1.0 })
+    }
+
+    /// Replaces `work.codes`, of the token that was just coded, by its fine codes.
+    fn code_fine(&self, factors: u16, fine: &FineSteps, work: &mut Work) {
+        let (scale, _) = unpack_factors(factors, self.scales);
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        for (code, residual) in work.codes.iter_mut().zip(&work.residual) {
+            let step = f32::from(fine.steps[usize::from(*code)]) * fine.unit;
+            *code = levels::fine_code(residual * inverse - self.levels[usize::from(*code)], step);
+        }
     }
 
     fn quantise(&self, scale: f32, work: &mut Work) -> (f32, f32) {

@@ -1,6 +1,6 @@
 //! Levels that minimise the squared error of a residual's values (Lloyd 1982, "Least squares quantization in PCM").
 
-use latewood_simd::MAX_LEVEL;
+use latewood_simd::{FINE_MIDDLE, FineSteps, Kernels, LevelTable, MAX_LEVEL};
 
 const ITERATIONS: usize = 60;
 
@@ -47,6 +47,44 @@ fn lloyd(values: &[f32], count: usize) -> Vec<f32> {
         }
     }
     points
+}
+
+/// The steps of fine codes that keep best what the levels leave of `values`, code by code: beyond the outer levels there
+/// is more left.
+pub(super) fn fine_steps(values: &[f32], levels: &[i8], unit: f32) -> FineSteps {
+    let mut left: Vec<Vec<f32>> = vec![Vec::new(); levels.len()];
+    if unit > 0.0 {
+        let scaled: Vec<f32> = values.iter().map(|x| x / unit).collect();
+        let mut codes = vec![0; values.len()];
+        Kernels::detect().quantise(&scaled, 1.0, &LevelTable::new(levels), &mut codes);
+        for (x, code) in scaled.iter().zip(codes) {
+            left[usize::from(code)].push((x - f32::from(levels[usize::from(code)])).abs());
+        }
+    }
+    let steps: Vec<f32> = left.into_iter().map(best_step).collect();
+    let unit = steps.iter().fold(0.0f32, |a, &x| a.max(x)) / 255.0;
+    let mut out = [1; 16];
+    for (out, step) in out.iter_mut().zip(&steps) {
+        *out = (step / unit).round().clamp(1.0, 255.0) as u8;
+    }
+    FineSteps { steps: out, unit }
+}
+
+/// The step that keeps best what is left of values, `left` without its signs.
+fn best_step(mut left: Vec<f32>) -> f32 {
+    left.sort_by(f32::total_cmp);
+    // Codes reach 7.5 steps to either side: the candidates reach as far as a share of what is left.
+    let reach = |share: f64| left.get((share * left.len().saturating_sub(1) as f64) as usize).copied().unwrap_or(0.0);
+    let steps = [0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0].map(|share| reach(share).max(1e-2) / FINE_MIDDLE);
+    let error = |step: f32| -> f64 {
+        left.iter().map(|x| f64::from((x - (f32::from(fine_code(*x, step)) - FINE_MIDDLE) * step).powi(2))).sum()
+    };
+    steps.into_iter().min_by(|&a, &b| error(a).total_cmp(&error(b))).unwrap_or(1.0)
+}
+
+/// The fine code of what is left of a value, both in levels.
+pub(super) fn fine_code(left: f32, step: f32) -> u8 {
+    (left / step + FINE_MIDDLE).round().clamp(0.0, 15.0) as u8
 }
 
 #[cfg(test)]

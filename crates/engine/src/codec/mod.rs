@@ -11,7 +11,10 @@
 //! * the levels minimise the squared error (Lloyd 1982) where ColBERTv2 takes quantiles, and are small integers,
 //!   so that a kernel computes with exactly the value that was stored.
 //!
-//! A decoded token is `(centroid + scale * level[code]) * inverse norm`, again a unit vector.
+//! A decoded token is `(centroid + scale * level[code]) * inverse norm`, again a unit vector. An index may keep four more
+//! bits a dimension, the *fine codes*: what the codes leave of the residual, in steps of a fraction of the scale. They
+//! lie apart and are read for the few documents that the codes have chosen.
+//!
 //! A codec is immutable, a file of its own, and named by its digest; a shard names the codec it was written with.
 
 mod assign;
@@ -24,7 +27,7 @@ mod train;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use latewood_simd::{LEVEL_OFFSET, MAX_LEVEL, QueryF32, SCALES};
+use latewood_simd::{FINE_BITS, FineSteps, LEVEL_OFFSET, MAX_LEVEL, QueryF32, SCALES, code_bytes};
 
 use crate::backend::Backend;
 use crate::directory::Directory;
@@ -32,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
 
 pub(crate) use encode::CodedTokens;
-pub(crate) use train::{Sampler, train};
+pub(crate) use train::{Sampler, Shape, train};
 
 /// The bits a dimension that the format knows.
 pub const SUPPORTED_BITS: [u32; 3] = [1, 2, 4];
@@ -42,9 +45,10 @@ const CENTROIDS: SectionId = SectionId::new(b"CENT", "centroids");
 const ROTATION: SectionId = SectionId::new(b"ROTA", "rotation");
 const LEVELS: SectionId = SectionId::new(b"LEVL", "levels");
 const TOKEN_SCALES: SectionId = SectionId::new(b"SCAL", "scales");
+const FINE_STEPS: SectionId = SectionId::new(b"FSTP", "fine steps");
 const CENTROID_SCALES: SectionId = SectionId::new(b"CSCA", "centroid scales");
 
-const SECTIONS: [SectionId; 6] = [META, LEVELS, TOKEN_SCALES, ROTATION, CENTROIDS, CENTROID_SCALES];
+const SECTIONS: [SectionId; 7] = [META, LEVELS, FINE_STEPS, TOKEN_SCALES, ROTATION, CENTROIDS, CENTROID_SCALES];
 
 /// As many centroids as a token's 16 bits can name.
 const MAX_CENTROIDS: usize = 1 << 16;
@@ -58,6 +62,10 @@ struct Meta {
     centroids: u32,
     /// The residual scale of a token is first guessed as its root mean square times this.
     scale_per_rms: f32,
+    /// What one of a fine code's steps is worth, in levels; 0 where there are no fine codes.
+    fine_unit: f32,
+    /// 0.
+    reserved: u32,
     /// Tokens of the index when the codec was trained.
     trained_on: u64,
 }
@@ -75,6 +83,8 @@ pub(crate) struct Parts {
     /// The level of each code, ascending.
     pub(crate) levels: [i8; 16],
     pub(crate) scale_per_rms: f32,
+    /// `None` where tokens get no fine codes.
+    pub(crate) fine: Option<FineSteps>,
     pub(crate) trained_on: u64,
 }
 
@@ -112,6 +122,7 @@ pub struct ResidualCodec {
     file: Container,
     meta: Meta,
     levels: [i8; 16],
+    fine: Option<FineSteps>,
     scales: [f32; SCALES],
     centroids: Located<u8>,
     centroid_scales: Located<f32>,
@@ -147,6 +158,17 @@ impl ResidualCodec {
     /// `[c, d]` bytes and `[c]` scales, in rotated space: a value is `scale * (byte - 64)`.
     pub fn centroids(&self) -> (&[u8], &[f32]) {
         (self.file.at(&self.centroids), self.file.at(&self.centroid_scales))
+    }
+
+    /// How fine codes are read; `None` where tokens have none.
+    pub fn fine(&self) -> Option<&FineSteps> {
+        self.fine.as_ref()
+    }
+
+    /// Bytes of a token's codes and of its fine codes.
+    pub(crate) fn planes(&self) -> (usize, usize) {
+        let fine = if self.fine.is_some() { code_bytes(self.dim(), FINE_BITS) } else { 0 };
+        (code_bytes(self.dim(), self.bits()), fine)
     }
 
     /// The scales that tokens choose from.
@@ -199,11 +221,16 @@ impl ResidualCodec {
             bits: parts.bits,
             centroids: parts.centroids.scales.len() as u32,
             scale_per_rms: parts.scale_per_rms,
+            fine_unit: parts.fine.map_or(0.0, |fine| fine.unit),
+            reserved: 0,
             trained_on: parts.trained_on,
         };
         let mut file = ContainerWriter::create(directory, name, Kind::CODEC)?;
         file.section(META, bytemuck::bytes_of(&meta))?;
         file.section(LEVELS, bytemuck::cast_slice(&parts.levels))?;
+        if let Some(fine) = &parts.fine {
+            file.section(FINE_STEPS, &fine.steps)?;
+        }
         file.section(ROTATION, bytemuck::cast_slice(&parts.rotation))?;
         file.section(TOKEN_SCALES, bytemuck::cast_slice(&parts.scales))?;
         file.section(CENTROIDS, &parts.centroids.bytes)?;
@@ -223,6 +250,14 @@ impl ResidualCodec {
         if levels.iter().any(|level| level.unsigned_abs() > latewood_simd::MAX_LEVEL.unsigned_abs()) {
             return Err(file.damaged(LEVELS.name, format!("a level is out of range: {levels:?}")));
         }
+        let fine = match meta.fine_unit {
+            0.0 => None,
+            unit => {
+                let mut steps = [0; 16];
+                steps.copy_from_slice(file.values::<u8>(FINE_STEPS, 16)?);
+                Some(FineSteps { steps, unit })
+            }
+        };
         let rotation = finite(&file, ROTATION, dim * dim)?;
         let token_scales = finite(&file, TOKEN_SCALES, SCALES)?;
         let mut scales = [0.0; SCALES];
@@ -234,7 +269,8 @@ impl ResidualCodec {
         let centroid_scales = finite(&file, CENTROID_SCALES, meta.centroids as usize)?;
         let rotation_lanes = QueryF32::new(file.at(&rotation), dim);
         let assigner = OnceLock::new();
-        let codec = Self { meta, levels, scales, centroids, centroid_scales, assigner, rotation, rotation_lanes, file };
+        let codec =
+            Self { meta, levels, fine, scales, centroids, centroid_scales, assigner, rotation, rotation_lanes, file };
         Ok(Arc::new(codec))
     }
 }
@@ -246,7 +282,9 @@ fn check_meta(file: &Container, meta: &Meta) -> Result<()> {
         && SUPPORTED_BITS.contains(&meta.bits)
         && meta.centroids > 0
         && meta.centroids as usize <= MAX_CENTROIDS
-        && meta.scale_per_rms.is_finite();
+        && meta.scale_per_rms.is_finite()
+        && meta.fine_unit.is_finite()
+        && meta.fine_unit >= 0.0;
     if good { Ok(()) } else { Err(file.damaged(META.name, format!("{meta:?}"))) }
 }
 

@@ -46,16 +46,25 @@ impl Sampler {
     }
 }
 
+/// What a codec is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) dim: usize,
+    pub(crate) bits: u32,
+    /// Whether tokens get fine codes.
+    pub(crate) fine: bool,
+}
+
 /// Trains a codec for an index of `total` rows on a sample `[n, d]` of them.
 pub(crate) fn train(
     sample: &[f32],
-    dim: usize,
-    bits: u32,
+    shape: Shape,
     total: u64,
     seed: u64,
     backend: &dyn Backend,
     step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Parts> {
+    let Shape { dim, bits, fine } = shape;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let matrix = rotation::random(dim, &mut rng);
     let rows = rotation::rotate(backend, &QueryF32::new(&matrix, dim), sample);
@@ -63,9 +72,11 @@ pub(crate) fn train(
     let count = centroid_count(total).min(n);
     let centroids = ByteRows::new(&kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?, dim);
     let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend);
-    let (levels, scale_per_rms) = levels::train(residual_values(&rows, &assigner, dim, backend), bits);
+    let values = residual_values(&rows, &assigner, dim, backend);
+    let (levels, scale_per_rms) = levels::train(values.clone(), bits);
+    let fine = fine.then(|| levels::fine_steps(&values, &levels[..1 << bits], scale_per_rms));
     let scales = scales(dim, scale_per_rms);
-    Ok(Parts { dim, bits, centroids, scales, rotation: matrix, levels, scale_per_rms, trained_on: total })
+    Ok(Parts { dim, bits, centroids, scales, rotation: matrix, levels, scale_per_rms, fine, trained_on: total })
 }
 
 /// The scales that tokens choose from: 0, and 63 that end at the longest residual of a token on its centroid's side,

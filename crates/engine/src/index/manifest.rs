@@ -23,6 +23,8 @@ pub(crate) struct Manifest {
     pub(crate) generation: u64,
     pub(crate) dim: usize,
     pub(crate) bits: u32,
+    /// Whether tokens have fine codes.
+    pub(crate) fine: bool,
     pub(crate) model: Option<String>,
     pub(crate) seed: u64,
     /// Number of the next file.
@@ -64,6 +66,7 @@ impl Manifest {
             generation: 0,
             dim: options.dim,
             bits: options.bits,
+            fine: options.fine,
             model: options.model.clone(),
             seed: options.seed,
             next_file: 0,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use latewood_simd::{ResidualTokens, code_bytes};
+use latewood_simd::ResidualTokens;
 
 use super::manifest::CodecEntry;
 use super::spool::{self, Spool, SpoolReader};
 use super::{LiveShard, Progress, ShardEntry, Snapshot, Stage, merge};
 use crate::backend::Backend;
-use crate::codec::{self, CodedTokens, ResidualCodec, Sampler};
+use crate::codec::{self, CodedTokens, ResidualCodec, Sampler, Shape};
 use crate::directory::{Directory, Lock};
 use crate::embeddings::TokenEmbeddingsRef;
 use crate::error::{Error, Result};
@@ -279,7 +279,8 @@ impl Builder<'_> {
             }
         }
         let manifest = &mut self.next.manifest;
-        let parts = codec::train(&sample, dim, manifest.bits, total, manifest.seed, self.backend, |done, of| {
+        let shape = Shape { dim, bits: manifest.bits, fine: manifest.fine };
+        let parts = codec::train(&sample, shape, total, manifest.seed, self.backend, |done, of| {
             self.progress.report(Stage::Train, done as u64, of as u64);
             !self.progress.cancelled()
         })?;
@@ -357,7 +358,8 @@ fn save(
 }
 
 fn slice<'a>(codec: &'a ResidualCodec, coded: &'a CodedTokens, start: usize, len: usize) -> ResidualTokens<'a> {
-    let (run, plane) = (start..start + len, code_bytes(codec.dim(), codec.bits()));
+    let run = start..start + len;
+    let (plane, fine_plane) = codec.planes();
     ResidualTokens {
         bits: codec.bits(),
         dim: codec.dim(),
@@ -366,5 +368,6 @@ fn slice<'a>(codec: &'a ResidualCodec, coded: &'a CodedTokens, start: usize, len
         centroids: &coded.centroids[run.clone()],
         factors: &coded.factors[run.clone()],
         codes: &coded.codes[run.start * plane..run.end * plane],
+        fine: &coded.fine[run.start * fine_plane..run.end * fine_plane],
     }
 }

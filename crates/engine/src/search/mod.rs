@@ -3,13 +3,14 @@
 //! The stages are PLAID's (Santhanam et al. 2022, section 4), the second turned round: the query's rows choose centroids
 //! ([`probe`]); the documents in their posting lists collect the centroids' scores ([`gather`]); the best of them are
 //! ranked by all their tokens' centroids and cut to a budget ([`prune`]); what is left is scored on compressed tokens
-//! ([`rescore`]). Candidates few enough to fit the budget skip the first stages, so a selective filter or a small
+//! ([`rescore`]), and the best of those once more with their fine codes, if the index has any ([`refine`]). Candidates few enough to fit the budget skip the first stages, so a selective filter or a small
 //! index loses nothing, and every budget is a parameter.
 
 mod allowed;
 mod gather;
 mod probe;
 mod prune;
+mod refine;
 mod rescore;
 mod shortlist;
 mod topk;
@@ -66,15 +67,29 @@ pub struct SearchParams {
     /// Documents, of those gathered, that are ranked by all their tokens' centroids; raised to `rescored` where it is
     /// smaller.
     pub shortlisted: usize,
-    /// Documents scored on their compressed tokens; raised to `k` where it is smaller.
+    /// Documents scored on their compressed tokens at most; raised to `k` where it is smaller.
     pub rescored: usize,
+    /// Scoring stops before `rescored` where the best document left would have to gain, over its score by centroids
+    /// alone, this many standard deviations more than the mean of those scored. Infinity never stops.
+    pub confidence: f32,
+    /// Documents scored once more with their fine codes, in an index that has them; `None` takes a quarter and 8 more
+    /// than `k`. 0 leaves fine codes alone.
+    pub refined: Option<usize>,
     /// Which documents may be found.
     pub filter: Prefilter,
 }
 
 impl Default for SearchParams {
     fn default() -> Self {
-        Self { k: 10, probes: 8, shortlisted: 4096, rescored: 1024, filter: Prefilter::None }
+        Self {
+            k: 10,
+            probes: 8,
+            shortlisted: 4096,
+            rescored: 1024,
+            confidence: 3.0,
+            refined: None,
+            filter: Prefilter::None,
+        }
     }
 }
 
@@ -90,7 +105,20 @@ impl SearchParams {
             _ => Ok(()),
         };
         positive("k", self.k)?;
-        positive("probes", self.probes)
+        positive("probes", self.probes)?;
+        if self.confidence.is_nan() {
+            let value = self.confidence.to_string();
+            return Err(Error::BadParameter { name: "confidence", value, expected: "a number" });
+        }
+        Ok(())
+    }
+
+    /// Documents to be refined, in an index with fine codes.
+    fn refined(&self) -> usize {
+        match self.refined.unwrap_or(self.k.saturating_add(self.k / 4 + 8)) {
+            0 => 0,
+            refined => refined.max(self.k),
+        }
     }
 }
 
@@ -106,12 +134,14 @@ pub struct Timings {
     pub prune: Duration,
     /// Scoring on compressed tokens.
     pub rescore: Duration,
+    /// Scoring with fine codes.
+    pub refine: Duration,
 }
 
 impl Timings {
     /// All stages together.
     pub fn total(&self) -> Duration {
-        self.centroids + self.gather + self.prune + self.rescore
+        self.centroids + self.gather + self.prune + self.rescore + self.refine
     }
 }
 
@@ -125,6 +155,10 @@ pub struct SearchResult {
     pub candidates: usize,
     /// Documents scored on their compressed tokens.
     pub rescored: usize,
+    /// Documents scored once more with their fine codes.
+    pub refined: usize,
+    /// Whether every candidate was scored: then the hits are the best of the candidates for certain.
+    pub exact_among_candidates: bool,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -164,13 +198,24 @@ impl Searcher {
         let (gathered, candidates) = self.candidates(&queries, params, &mut room.accumulators);
         let gather = clock.lap();
         let (backend, shards) = (&*self.backend, &self.snapshot.shards);
-        let kept = prune::prune(backend, shards, &queries, gathered, params.rescored.max(params.k));
+        let refined = if self.snapshot.manifest.fine { params.refined() } else { 0 };
+        let (keep, budget) = (params.k.max(refined), params.rescored.max(params.k).max(refined));
+        let ranked = gathered.len() > budget;
+        let kept = prune::prune(backend, shards, &queries, gathered, budget);
         let prune = clock.lap();
-        let hits = rescore::rescore(backend, shards, &queries, &kept, params.k);
-        let timings = Timings { centroids, gather, prune, rescore: clock.lap() };
+        let plan = rescore::Plan { keep, confidence: ranked.then_some(params.confidence) };
+        let (scored, rescored) = rescore::rescore(backend, shards, &queries, kept, plan);
+        let rescore = clock.lap();
+        let hits = match refined {
+            0 => scored.iter().map(|s| s.hit).collect(),
+            _ => refine::refine(backend, shards, &queries, &scored, params.k),
+        };
+        let timings = Timings { centroids, gather, prune, rescore, refine: clock.lap() };
         room.tables.extend(queries.into_values().map(|query| query.table));
         self.rooms().push(room);
-        Ok(SearchResult { hits, candidates, rescored: kept.len(), timings })
+        let refined = if refined > 0 { scored.len() } else { 0 };
+        let exact_among_candidates = rescored == candidates && refined == 0;
+        Ok(SearchResult { hits, candidates, rescored, refined, exact_among_candidates, timings })
     }
 
     /// The shortlist of all shards, and how many documents it was chosen from. Of a shard where no more may be found

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 
-/// The best `budget` candidates.
+/// The best `budget` candidates, with their scores; those that fit the budget as they are keep theirs.
 pub(super) fn prune(
     backend: &dyn Backend,
     shards: &[LiveShard],

@@ -5,54 +5,67 @@ use std::collections::BinaryHeap;
 
 use super::Hit;
 
-/// Keeps the best `k`: larger scores first, then smaller keys.
+/// Keeps the best `k`: larger scores first, then smaller keys. What is kept may carry more than the hit.
 #[derive(Debug)]
-pub(crate) struct TopK {
+pub(crate) struct TopK<T = Hit> {
     k: usize,
     /// The worst of the kept on top.
-    heap: BinaryHeap<Ranked>,
+    heap: BinaryHeap<Ranked<T>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Ranked(Hit);
+struct Ranked<T>(T);
 
-impl Ord for Ranked {
+impl<T: AsRef<Hit>> Ord for Ranked<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.0.score.total_cmp(&self.0.score).then(self.0.doc.cmp(&other.0.doc))
+        let (a, b) = (self.0.as_ref(), other.0.as_ref());
+        b.score.total_cmp(&a.score).then(a.doc.cmp(&b.doc))
     }
 }
 
-impl PartialOrd for Ranked {
+impl<T: AsRef<Hit>> PartialOrd for Ranked<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Ranked {
+impl<T: AsRef<Hit>> PartialEq for Ranked<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Ranked {}
+impl<T: AsRef<Hit>> Eq for Ranked<T> {}
 
-impl TopK {
+impl AsRef<Hit> for Hit {
+    fn as_ref(&self) -> &Hit {
+        self
+    }
+}
+
+impl<T: AsRef<Hit>> TopK<T> {
     pub(crate) fn new(k: usize) -> Self {
         Self { k, heap: BinaryHeap::new() }
     }
 
-    pub(crate) fn push(&mut self, hit: Hit) {
-        let hit = Ranked(hit);
+    pub(crate) fn push(&mut self, item: T) {
+        let item = Ranked(item);
         if self.heap.len() < self.k {
-            self.heap.push(hit);
+            self.heap.push(item);
         } else if let Some(mut worst) = self.heap.peek_mut()
-            && hit < *worst
+            && item < *worst
         {
-            *worst = hit;
+            *worst = item;
         }
     }
 
-    pub(crate) fn into_sorted(self) -> Vec<Hit> {
+    /// The score that another must beat; `None` while there is room.
+    pub(crate) fn least(&self) -> Option<f32> {
+        let full = self.heap.len() == self.k;
+        self.heap.peek().filter(|_| full).map(|worst| worst.0.as_ref().score)
+    }
+
+    pub(crate) fn into_sorted(self) -> Vec<T> {
         self.heap.into_sorted_vec().into_iter().map(|ranked| ranked.0).collect()
     }
 }

@@ -16,12 +16,14 @@ pub(super) const CENTROIDS: SectionId = SectionId::new(b"CIDS", "centroid ids");
 pub(super) const FACTORS: SectionId = SectionId::new(b"FACT", "factors");
 /// `u8[tokens, dim * bits / 8]`.
 pub(super) const CODES: SectionId = SectionId::new(b"RESI", "residuals");
+/// `u8[tokens, dim / 2]`, if the codec has fine codes.
+pub(super) const FINE: SectionId = SectionId::new(b"FINE", "fine codes");
 /// `u32[blocks * centroids + 1]`, from 0 to the number of postings.
 pub(super) const POSTING_OFFSETS: SectionId = SectionId::new(b"POFF", "posting offsets");
 /// `u16[postings]`: for each block of documents and each centroid, the documents, ascending.
 pub(super) const POSTINGS: SectionId = SectionId::new(b"POST", "postings");
 
-const ALL: [SectionId; 8] = [META, DOC_IDS, OFFSETS, CENTROIDS, FACTORS, CODES, POSTING_OFFSETS, POSTINGS];
+const ALL: [SectionId; 9] = [META, DOC_IDS, OFFSETS, CENTROIDS, FACTORS, CODES, FINE, POSTING_OFFSETS, POSTINGS];
 
 /// Documents whose postings lie together: their positions in the block take 16 bits.
 pub(crate) const BLOCK_DOCS: usize = 1 << 16;

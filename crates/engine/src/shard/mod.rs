@@ -10,7 +10,7 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 
-use latewood_simd::{ResidualTokens, code_bytes};
+use latewood_simd::ResidualTokens;
 
 use crate::codec::ResidualCodec;
 use crate::directory::Directory;
@@ -35,6 +35,7 @@ pub struct Shard {
     centroids: Located<u16>,
     factors: Located<u16>,
     codes: Located<u8>,
+    fine: Option<Located<u8>>,
     posting_offsets: Located<u32>,
     postings: Located<u16>,
 }
@@ -55,6 +56,8 @@ impl Shard {
         layout::check(&file, &meta, &codec)?;
         let (docs, tokens) = (meta.docs as usize, meta.tokens as usize);
         let postings = meta.postings as usize;
+        let (plane, fine_plane) = codec.planes();
+        let fine = if fine_plane > 0 { Some(file.locate(layout::FINE, tokens * fine_plane)?) } else { None };
         let shard = Self {
             docs,
             tokens,
@@ -62,7 +65,8 @@ impl Shard {
             offsets: file.locate(layout::OFFSETS, docs + 1)?,
             centroids: file.locate(layout::CENTROIDS, tokens)?,
             factors: file.locate(layout::FACTORS, tokens)?,
-            codes: file.locate(layout::CODES, tokens * code_bytes(codec.dim(), codec.bits()))?,
+            codes: file.locate(layout::CODES, tokens * plane)?,
+            fine,
             posting_offsets: file
                 .locate(layout::POSTING_OFFSETS, docs.div_ceil(BLOCK_DOCS) * codec.centroid_count() + 1)?,
             postings: file.locate(layout::POSTINGS, postings)?,
@@ -140,7 +144,8 @@ impl Shard {
     pub fn tokens(&self, doc: DocOrd) -> ResidualTokens<'_> {
         let offsets = self.file.at(&self.offsets);
         let run = offsets[doc.0 as usize] as usize..offsets[doc.0 as usize + 1] as usize;
-        let plane = code_bytes(self.codec.dim(), self.codec.bits());
+        let (plane, fine_plane) = self.codec.planes();
+        let fine = self.fine.as_ref().map_or(&[] as &[u8], |fine| self.file.at(fine));
         ResidualTokens {
             bits: self.codec.bits(),
             dim: self.codec.dim(),
@@ -149,6 +154,7 @@ impl Shard {
             centroids: &self.file.at(&self.centroids)[run.clone()],
             factors: &self.file.at(&self.factors)[run.clone()],
             codes: &self.file.at(&self.codes)[run.start * plane..run.end * plane],
+            fine: &fine[run.start * fine_plane..run.end * fine_plane],
         }
     }
 

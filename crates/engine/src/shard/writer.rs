@@ -61,6 +61,9 @@ impl<'a> ShardWriter<'a> {
         file.section(layout::CENTROIDS, bytemuck::cast_slice(&self.tokens.centroids))?;
         file.section(layout::FACTORS, bytemuck::cast_slice(&self.tokens.factors))?;
         file.section(layout::CODES, &self.tokens.codes)?;
+        if self.codec.fine().is_some() {
+            file.section(layout::FINE, &self.tokens.fine)?;
+        }
         file.finish()
     }
 

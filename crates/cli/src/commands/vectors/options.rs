@@ -12,8 +12,9 @@ pub(super) fn index(dim: usize, pairs: &[String]) -> anyhow::Result<IndexOptions
         let (key, value) = split(pair)?;
         match key {
             "bits" => options.bits = parse(key, value)?,
+            "fine" => options.fine = parse::<u8>(key, value)? > 0,
             "seed" => options.seed = parse(key, value)?,
-            _ => bail!("--opt {pair}: a build has the settings bits, seed"),
+            _ => bail!("--opt {pair}: a build has the settings bits, fine (0 or 1), seed"),
         }
     }
     Ok(options)
@@ -28,7 +29,9 @@ pub(super) fn search(k: usize, pairs: &[String]) -> anyhow::Result<SearchParams>
             "probes" => params.probes = parse(key, value)?,
             "shortlisted" => params.shortlisted = parse(key, value)?,
             "rescored" => params.rescored = parse(key, value)?,
-            _ => bail!("--opt {pair}: a search has the settings probes, shortlisted, rescored"),
+            "confidence" => params.confidence = parse(key, value)?,
+            "refined" => params.refined = Some(parse(key, value)?),
+            _ => bail!("--opt {pair}: a search has the settings probes, shortlisted, rescored, confidence, refined"),
         }
     }
     Ok(params)

@@ -41,14 +41,14 @@ fn measure(
         searcher.search(query, params)?;
     }
     let (mut latencies, mut cpu, mut hits) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut stages, mut candidates, mut rescored) = (vec![Duration::ZERO; 4], 0, 0);
+    let (mut stages, mut candidates, mut rescored) = (vec![Duration::ZERO; 5], 0, 0);
     for query in queries {
         let (start, cpu_start) = (Instant::now(), usage::cpu_time());
         let found = searcher.search(query, params)?;
         cpu.extend(usage::cpu_time().zip(cpu_start).map(|(end, start)| end - start));
         latencies.push(start.elapsed());
         let t = found.timings;
-        stages.iter_mut().zip([t.centroids, t.gather, t.prune, t.rescore]).for_each(|(sum, t)| *sum += t);
+        stages.iter_mut().zip([t.centroids, t.gather, t.prune, t.rescore, t.refine]).for_each(|(sum, t)| *sum += t);
         candidates += found.candidates;
         rescored += found.rescored;
         hits.push(found.hits);
@@ -65,7 +65,7 @@ fn measure(
         "batch_s": batch, "batch_qps": n / batch, "peak_rss_kb": memory["peak_rss_kb"],
         "rss_anon_kb": memory["rss_anon_kb"], "rss_file_kb": memory["rss_file_kb"],
         "mean_candidates": candidates as f64 / n, "mean_rescored": rescored as f64 / n,
-        "stage_us": { "centroids": stage(0), "gather": stage(1), "prune": stage(2), "rescore": stage(3) },
+        "stage_us": { "centroids": stage(0), "gather": stage(1), "prune": stage(2), "rescore": stage(3), "refine": stage(4) },
     });
     Ok((hits, timings))
 }
