@@ -4,7 +4,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use latewood_simd::{Isa, Kernels, QueryF32, QueryI8, ResidualTokens, SCALES, Scratch, code_bytes, pack_factors};
+use latewood_simd::{
+    Isa, Kernels, LevelTable, QueryF32, QueryI8, ResidualTokens, SCALES, Scratch, code_bytes, pack_factors,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -66,5 +68,24 @@ fn kernels(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, kernels);
+fn quantise(c: &mut Criterion) {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let values: Vec<f32> = (0..DIM).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let mut codes = [0; DIM];
+    let mut group = c.benchmark_group("quantise");
+    group.throughput(Throughput::Elements(1));
+    for (bits, levels) in [(1, 2), (2, 4), (4, 16)] {
+        let levels: Vec<i8> = (0..levels).map(|i: i32| (i * 120 / levels - 60) as i8).collect();
+        let table = LevelTable::new(&levels);
+        for &isa in Isa::ALL {
+            let Some(kernels) = Kernels::for_isa(isa) else { continue };
+            group.bench_function(BenchmarkId::new(isa.name(), format!("{bits} bits")), |b| {
+                b.iter(|| kernels.quantise(black_box(&values), 50.0, &table, &mut codes));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, kernels, quantise);
 criterion_main!(benches);

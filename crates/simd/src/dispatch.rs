@@ -15,6 +15,8 @@ use crate::scratch::Scratch;
 pub enum Isa {
     /// Plain Rust.
     Scalar,
+    /// 64-bit Arm with NEON.
+    Neon,
     /// x86-64 with AVX2 and FMA.
     Avx2,
     /// x86-64 with AVX-512 (F, BW, VL) and its byte dot products (VNNI).
@@ -22,13 +24,14 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// Every instruction set, the best last.
-    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    /// Every instruction set; of those of one architecture, the best last.
+    pub const ALL: &[Isa] = &[Isa::Scalar, Isa::Neon, Isa::Avx2, Isa::Avx512];
 
     /// The name as users read it.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512-vnni",
         }
@@ -69,6 +72,21 @@ static SCALAR: Kernels = Kernels {
     quantise: quantise::scalar,
 };
 
+/// Quantising and decoding need no instance of their own: NEON is part of what the target takes for granted, so that the
+/// compiler makes NEON vectors of the scalar ones.
+#[cfg(target_arch = "aarch64")]
+static NEON: Kernels = Kernels {
+    isa: Isa::Neon,
+    dots: crate::neon::dots,
+    max_dots: crate::neon::max_dots,
+    nearest: crate::neon::nearest,
+    max_rows: crate::neon::max_rows,
+    byte_dots: crate::neon::byte_dots,
+    max_residual_dots: crate::neon::max_residual_dots,
+    decode_fine: scalar::decode_fine,
+    quantise: quantise::scalar,
+};
+
 #[cfg(target_arch = "x86_64")]
 static AVX2: Kernels = Kernels {
     isa: Isa::Avx2,
@@ -88,6 +106,7 @@ static AVX512: Kernels = Kernels {
     isa: Isa::Avx512,
     byte_dots: crate::avx512::byte_dots,
     max_residual_dots: crate::avx512::max_residual_dots,
+    quantise: quantise::avx512,
     ..AVX2
 };
 
@@ -111,9 +130,16 @@ impl Kernels {
                 Isa::Scalar => Some(&SCALAR),
                 Isa::Avx2 => avx2.then_some(&AVX2),
                 Isa::Avx512 => (avx2 && avx512).then_some(&AVX512),
+                Isa::Neon => None,
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        match isa {
+            Isa::Scalar => Some(&SCALAR),
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon").then_some(&NEON),
+            Isa::Avx2 | Isa::Avx512 => None,
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         (isa == Isa::Scalar).then_some(&SCALAR)
     }
 

@@ -26,6 +26,8 @@ mod scratch;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 pub use decode::FineSteps;
 pub use dispatch::{Isa, Kernels};

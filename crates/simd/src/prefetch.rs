@@ -1,6 +1,7 @@
 //! Asking for memory before it is needed.
 
 /// Bytes of a cache line.
+#[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 
 /// Asks the processor to bring `values` near: a hint, with no effect but on time. Lists that point all over a large
@@ -16,6 +17,7 @@ pub fn prefetch<T>(values: &[T]) {
             unsafe { _mm_prefetch::<_MM_HINT_T1>(start.add(at)) };
         }
     }
+    // Stable Rust has no such hint for other processors yet (`_prefetch` of aarch64 is not stable).
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
 }

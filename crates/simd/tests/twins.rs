@@ -41,9 +41,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn f32_kernels_agree(seed: u64, q in 1usize..40, n in 0usize..30, eighths in 1usize..20) {
+    fn f32_kernels_agree(seed: u64, q in 1usize..40, n in 0usize..30, dim in 1usize..160) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let dim = eighths * 8;
         let query = QueryF32::new(&random(&mut rng, q * dim), dim);
         let rows = random(&mut rng, n * dim);
         let lanes = query.lanes();
@@ -73,6 +72,23 @@ proptest! {
             scalar().max_rows(&ids, &want, &mut want_max);
             twin.max_rows(&ids, &want, &mut got_max);
             prop_assert_eq!(&want_max, &got_max);
+        }
+    }
+
+    /// Rows of bytes may have any dimension that is a multiple of 4.
+    #[test]
+    fn byte_dots_agree(seed: u64, q in 1usize..60, n in 0usize..30, quarters in 1usize..40) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let dim = quarters * 4;
+        let query = QueryI8::new(&random(&mut rng, q * dim), dim);
+        let bytes: Vec<u8> = (0..n * dim).map(|_| rng.random_range(1..128)).collect();
+        let scales = random(&mut rng, n);
+        let mut want = vec![0.0; n * query.lanes()];
+        scalar().byte_dots(&bytes, &scales, &query, &mut want);
+        for twin in twins() {
+            let mut got = vec![0.0; n * query.lanes()];
+            twin.byte_dots(&bytes, &scales, &query, &mut got);
+            prop_assert_eq!(&want, &got, "{}", twin.isa().name());
         }
     }
 
