@@ -80,7 +80,7 @@ fn quantise(c: &mut Criterion) {
         for &isa in Isa::ALL {
             let Some(kernels) = Kernels::for_isa(isa) else { continue };
             group.bench_function(BenchmarkId::new(isa.name(), format!("{bits} bits")), |b| {
-                b.iter(|| kernels.quantise(black_box(&values), 50.0, &table, &mut codes));
+                b.iter(|| kernels.quantise(black_box(&values), &values, 50.0, &table, &mut codes));
             });
         }
     }

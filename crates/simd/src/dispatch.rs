@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::decode::FineSteps;
-use crate::quantise::{self, LevelTable};
+use crate::quantise::{self, LevelTable, Quantised};
 use crate::query::{QueryF32, QueryI8};
 use crate::residual::ResidualTokens;
 use crate::scalar;
@@ -43,7 +43,8 @@ type Nearest = unsafe fn(&[f32], u32, &QueryF32, &mut [u32], &mut [f32]);
 type MaxRows = unsafe fn(&[u16], &[f32], usize, &mut [f32]);
 type ByteDots = unsafe fn(&[u8], &[f32], &QueryI8, &mut [f32]);
 type DecodeFine = unsafe fn(&ResidualTokens<'_>, &FineSteps, (&[u8], &[f32]), &mut Scratch, &mut [f32]);
-type Quantise = unsafe fn(&[f32], f32, &LevelTable, &mut [u8]) -> (f32, f32);
+type Residual = unsafe fn(&[f32], &[f32], &mut [f32]) -> (f32, f32);
+type Quantise = unsafe fn([&[f32]; 2], f32, &LevelTable, &mut [u8]) -> Quantised;
 type MaxResidualDots = unsafe fn(&ResidualTokens<'_>, &QueryI8, &[f32], &mut Scratch, &mut [f32]);
 
 /// The kernels of one instruction set. Sizes are checked here, once a call; the twins rely on it.
@@ -57,6 +58,7 @@ pub struct Kernels {
     byte_dots: ByteDots,
     max_residual_dots: MaxResidualDots,
     decode_fine: DecodeFine,
+    residual: Residual,
     quantise: Quantise,
 }
 
@@ -69,7 +71,8 @@ static SCALAR: Kernels = Kernels {
     byte_dots: scalar::byte_dots,
     max_residual_dots: scalar::max_residual_dots,
     decode_fine: scalar::decode_fine,
-    quantise: quantise::scalar,
+    residual: quantise::scalar::residual,
+    quantise: quantise::scalar::quantise,
 };
 
 /// Quantising and decoding need no instance of their own: NEON is part of what the target takes for granted, so that the
@@ -84,7 +87,8 @@ static NEON: Kernels = Kernels {
     byte_dots: crate::neon::byte_dots,
     max_residual_dots: crate::neon::max_residual_dots,
     decode_fine: scalar::decode_fine,
-    quantise: quantise::scalar,
+    residual: quantise::scalar::residual,
+    quantise: quantise::scalar::quantise,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -97,7 +101,8 @@ static AVX2: Kernels = Kernels {
     byte_dots: crate::avx2::byte_dots,
     max_residual_dots: crate::avx2::max_residual_dots,
     decode_fine: crate::avx2::decode_fine,
-    quantise: quantise::avx2,
+    residual: quantise::avx2::residual,
+    quantise: quantise::avx2::quantise,
 };
 
 /// Floats run as with AVX2: wider registers were measured to bring nothing there.
@@ -106,7 +111,8 @@ static AVX512: Kernels = Kernels {
     isa: Isa::Avx512,
     byte_dots: crate::avx512::byte_dots,
     max_residual_dots: crate::avx512::max_residual_dots,
-    quantise: quantise::avx512,
+    residual: quantise::avx512::residual,
+    quantise: quantise::avx512::quantise,
     ..AVX2
 };
 
@@ -253,15 +259,32 @@ impl Kernels {
         unsafe { (self.decode_fine)(tokens, steps, centroids, scratch, out) }
     }
 
-    /// `codes[d] =` the level nearest to `values[d] * inverse_scale`. Returns the sums, over the dimensions, of
-    /// `level * value` and of `level * level`.
+    /// `out[d] = row - centroid`; returns the sums of the squares of `out` and of `centroid`.
     ///
     /// # Panics
     /// When the sizes disagree.
-    pub fn quantise(&self, values: &[f32], inverse_scale: f32, table: &LevelTable, codes: &mut [u8]) -> (f32, f32) {
-        assert_eq!(values.len(), codes.len(), "a code a value");
+    pub fn residual(&self, row: &[f32], centroid: &[f32], out: &mut [f32]) -> (f32, f32) {
+        assert!(row.len() == centroid.len() && row.len() == out.len(), "one dimension");
         // SAFETY: as in `dots`.
-        unsafe { (self.quantise)(values, inverse_scale, table, codes) }
+        unsafe { (self.residual)(row, centroid, out) }
+    }
+
+    /// `codes[d] =` the level nearest to `values[d] * inverse_scale`; returns sums over the dimensions, of which one is
+    /// with `other`.
+    ///
+    /// # Panics
+    /// When the sizes disagree.
+    pub fn quantise(
+        &self,
+        values: &[f32],
+        other: &[f32],
+        inverse_scale: f32,
+        table: &LevelTable,
+        codes: &mut [u8],
+    ) -> Quantised {
+        assert!(values.len() == codes.len() && other.len() == codes.len(), "a code a value");
+        // SAFETY: as in `dots`.
+        unsafe { (self.quantise)([values, other], inverse_scale, table, codes) }
     }
 }
 

@@ -32,8 +32,8 @@ mod neon;
 pub use decode::FineSteps;
 pub use dispatch::{Isa, Kernels};
 pub use prefetch::prefetch;
-pub use quantise::LevelTable;
-pub use query::{LANES, QueryF32, QueryI8};
+pub use quantise::{LevelTable, Quantised};
+pub use query::{LANES, QueryF32, QueryI8, RowsI8};
 pub use residual::{
     FINE_BITS, FINE_MIDDLE, LEVEL_OFFSET, MAX_DIM, MAX_LEVEL, ResidualTokens, SCALES, code_bytes, pack_codes,
     pack_factors, unpack_codes, unpack_factors,

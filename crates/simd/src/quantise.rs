@@ -36,40 +36,66 @@ impl LevelTable {
     }
 }
 
-/// The sums of `level * value` and of `level^2`, in [`WIDTH`] parts.
-type Sums = [[f32; WIDTH]; 2];
+/// What is learnt while codes are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantised {
+    /// Sum of `level * value`.
+    pub level_value: f32,
+    /// Sum of `level * level`.
+    pub level_level: f32,
+    /// Sum of `level * other`.
+    pub level_other: f32,
+}
 
-/// `codes[d] =` the level nearest to `values[d] * inverse_scale`; returns the sums of `level * value` and `level^2`.
+/// The sums of [`Quantised`], each in [`WIDTH`] parts.
+type Sums = [[f32; WIDTH]; 3];
+
+/// `codes[d] =` the level nearest to `values[d] * inverse_scale`.
 #[inline(always)]
-pub(crate) fn quantise(values: &[f32], inverse_scale: f32, table: &LevelTable, codes: &mut [u8]) -> (f32, f32) {
+pub(crate) fn quantise(
+    [values, other]: [&[f32]; 2],
+    inverse_scale: f32,
+    table: &LevelTable,
+    codes: &mut [u8],
+) -> Quantised {
     match table.count {
-        0..=1 => quantise_to::<1>(values, inverse_scale, table, codes),
-        2..=3 => quantise_to::<3>(values, inverse_scale, table, codes),
-        _ => quantise_to::<MAX_STEPS>(values, inverse_scale, table, codes),
+        0..=1 => quantise_to::<1>([values, other], inverse_scale, table, codes),
+        2..=3 => quantise_to::<3>([values, other], inverse_scale, table, codes),
+        _ => quantise_to::<MAX_STEPS>([values, other], inverse_scale, table, codes),
     }
 }
 
 /// [`quantise`] where the table has up to `S` steps.
 #[inline(always)]
-fn quantise_to<const S: usize>(values: &[f32], inverse_scale: f32, table: &LevelTable, codes: &mut [u8]) -> (f32, f32) {
+fn quantise_to<const S: usize>(
+    [values, other]: [&[f32]; 2],
+    inverse_scale: f32,
+    table: &LevelTable,
+    codes: &mut [u8],
+) -> Quantised {
     let steps: &[_; S] = table.steps.first_chunk().unwrap_or_else(|| unreachable!("a table has MAX_STEPS"));
-    let mut sums = [[0.0; WIDTH]; 2];
-    let (blocks, rest) = values.as_chunks::<WIDTH>();
-    for (values, codes) in blocks.iter().zip(codes.chunks_exact_mut(WIDTH)) {
-        codes.copy_from_slice(&block(values, inverse_scale, table.first, steps, &mut sums));
+    let mut sums = [[0.0; WIDTH]; 3];
+    let ((blocks, rest), (others, other_rest)) = (values.as_chunks::<WIDTH>(), other.as_chunks::<WIDTH>());
+    for ((values, other), codes) in blocks.iter().zip(others).zip(codes.chunks_exact_mut(WIDTH)) {
+        codes.copy_from_slice(&block([values, other], inverse_scale, table.first, steps, &mut sums));
     }
     if !rest.is_empty() {
-        let mut padded = [0.0; WIDTH];
-        padded[..rest.len()].copy_from_slice(rest);
-        let of_rest = block(&padded, inverse_scale, table.first, steps, &mut sums);
+        let of_rest = block([&padded(rest), &padded(other_rest)], inverse_scale, table.first, steps, &mut sums);
         codes[values.len() - rest.len()..].copy_from_slice(&of_rest[..rest.len()]);
         // What the padding added is taken out again: its values are 0, its levels are not.
         let mut of_zero = table.first;
         steps.iter().filter(|&&(border, _)| 0.0 > border).for_each(|&(_, step)| of_zero += step);
         sums[1][0] -= (WIDTH - rest.len()) as f32 * of_zero * of_zero;
     }
-    let [dot, square] = sums;
-    (dot.iter().sum(), square.iter().sum())
+    let [level_value, level_level, level_other] = sums.map(|parts| parts.iter().sum());
+    Quantised { level_value, level_level, level_other }
+}
+
+#[inline(always)]
+fn padded(rest: &[f32]) -> [f32; WIDTH] {
+    let mut out = [0.0; WIDTH];
+    out[..rest.len()].copy_from_slice(rest);
+    out
 }
 
 /// The codes of one block of values.
@@ -79,11 +105,11 @@ fn quantise_to<const S: usize>(values: &[f32], inverse_scale: f32, table: &Level
 /// instruction set.
 #[inline(always)]
 fn block<const S: usize>(
-    values: &[f32; WIDTH],
+    [values, other]: [&[f32; WIDTH]; 2],
     inverse_scale: f32,
     first: f32,
     steps: &[(f32, f32); S],
-    [dot, square]: &mut Sums,
+    sums: &mut Sums,
 ) -> [u8; WIDTH] {
     let mut codes = [0; WIDTH];
     for i in 0..WIDTH {
@@ -94,28 +120,64 @@ fn block<const S: usize>(
             level += if beyond { step } else { 0.0 };
             code += u32::from(beyond);
         }
-        dot[i] += level * values[i];
-        square[i] += level * level;
+        sums[0][i] += level * values[i];
+        sums[1][i] += level * level;
+        sums[2][i] += level * other[i];
         codes[i] = code as u8;
     }
     codes
 }
 
-/// [`quantise`] without instructions that not every processor has.
-pub(crate) fn scalar(values: &[f32], inverse_scale: f32, table: &LevelTable, codes: &mut [u8]) -> (f32, f32) {
-    quantise(values, inverse_scale, table, codes)
+/// `out = row - centroid`; returns the sums of the squares of `out` and of `centroid`.
+#[inline(always)]
+pub(crate) fn residual(row: &[f32], centroid: &[f32], out: &mut [f32]) -> (f32, f32) {
+    let mut sums = [[0.0; WIDTH]; 2];
+    let ((rows, row_rest), (centroids, centroid_rest)) = (row.as_chunks::<WIDTH>(), centroid.as_chunks::<WIDTH>());
+    for ((x, c), out) in rows.iter().zip(centroids).zip(out.chunks_exact_mut(WIDTH)) {
+        out.copy_from_slice(&residual_block(x, c, &mut sums));
+    }
+    let left = residual_block(&padded(row_rest), &padded(centroid_rest), &mut sums);
+    out[row.len() - row_rest.len()..].copy_from_slice(&left[..row_rest.len()]);
+    (sums[0].iter().sum(), sums[1].iter().sum())
 }
 
-/// [`quantise`] with AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-pub(crate) fn avx2(values: &[f32], inverse_scale: f32, table: &LevelTable, codes: &mut [u8]) -> (f32, f32) {
-    quantise(values, inverse_scale, table, codes)
+#[inline(always)]
+fn residual_block(x: &[f32; WIDTH], c: &[f32; WIDTH], sums: &mut [[f32; WIDTH]; 2]) -> [f32; WIDTH] {
+    let mut out = [0.0; WIDTH];
+    for i in 0..WIDTH {
+        out[i] = x[i] - c[i];
+        sums[0][i] += out[i] * out[i];
+        sums[1][i] += c[i] * c[i];
+    }
+    out
 }
 
-/// [`quantise`] with AVX-512.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn avx512(values: &[f32], inverse_scale: f32, table: &LevelTable, codes: &mut [u8]) -> (f32, f32) {
-    quantise(values, inverse_scale, table, codes)
+/// Instances of the two for an instruction set.
+macro_rules! instance {
+    ($name:ident $(, #[$attribute:meta])*) => {
+        pub(crate) mod $name {
+            use super::{LevelTable, Quantised};
+
+            $(#[$attribute])*
+            pub(crate) fn quantise(
+                values: [&[f32]; 2],
+                inverse_scale: f32,
+                table: &LevelTable,
+                codes: &mut [u8],
+            ) -> Quantised {
+                super::quantise(values, inverse_scale, table, codes)
+            }
+
+            $(#[$attribute])*
+            pub(crate) fn residual(row: &[f32], centroid: &[f32], out: &mut [f32]) -> (f32, f32) {
+                super::residual(row, centroid, out)
+            }
+        }
+    };
 }
+
+instance!(scalar);
+#[cfg(target_arch = "x86_64")]
+instance!(avx2, #[target_feature(enable = "avx2")]);
+#[cfg(target_arch = "x86_64")]
+instance!(avx512, #[target_feature(enable = "avx512f,avx512bw,avx512vl")]);

@@ -61,9 +61,58 @@ impl QueryF32 {
     }
 }
 
-/// Rows `[q, d]` quantised to i8, one scale a row, laid out `[d / 4, lanes, 4]` for byte dot products.
-///
-/// `row[i] ~ scale * value[i]` with `value` in -127..=127.
+/// Rows `[n, d]` rounded to i8, one scale a row: `row[i] ~ scale * value[i]` with `value` in -127..=127.
+#[derive(Debug, Clone)]
+pub struct RowsI8 {
+    dim: usize,
+    /// `[n, d]`
+    values: Vec<i8>,
+    /// `[n]`
+    scales: Vec<f32>,
+    /// `[n]`: the sum of a row's values.
+    sums: Vec<i32>,
+}
+
+impl RowsI8 {
+    /// Rounds `rows`, `[n, dim]` row-major, `dim` a multiple of 4.
+    ///
+    /// # Panics
+    /// When `dim` is 0, no multiple of 4, or does not divide the number of values.
+    pub fn new(rows: &[f32], dim: usize) -> Self {
+        assert!(dim > 0 && dim.is_multiple_of(4), "dimension {dim} is no multiple of 4");
+        assert!(rows.len().is_multiple_of(dim), "{} values in rows of {dim}", rows.len());
+        let mut out = Self { dim, values: vec![0; rows.len()], scales: Vec::new(), sums: Vec::new() };
+        for (row, values) in rows.chunks_exact(dim).zip(out.values.chunks_exact_mut(dim)) {
+            let largest = row.iter().fold(0.0, |a, x| if x.abs() > a { x.abs() } else { a });
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let mut sum = 0;
+            for (value, x) in values.iter_mut().zip(row) {
+                // Far from 0 floats are whole numbers: adding rounds, and the low bits are the number.
+                let rounded = (x * inverse + ROUND).to_bits() as i8;
+                *value = rounded;
+                sum += i32::from(rounded);
+            }
+            out.scales.push(largest / 127.0);
+            out.sums.push(sum);
+        }
+        out
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.scales.is_empty()
+    }
+}
+
+/// `1.5 * 2^23`: f32 of this size have steps of 1.
+const ROUND: f32 = 12_582_912.0;
+
+/// Rows as i8, laid out `[d / 4, lanes, 4]` for byte dot products.
 #[derive(Debug, Clone)]
 pub struct QueryI8 {
     rows: usize,
@@ -75,37 +124,47 @@ pub struct QueryI8 {
 }
 
 impl QueryI8 {
-    /// Quantises `rows`, `[q, dim]` row-major, `dim` a multiple of 4.
+    /// Rounds `rows`, `[q, dim]` row-major, `dim` a multiple of 4.
     ///
     /// # Panics
-    /// When `dim` is 0, no multiple of 4, or does not divide the number of values.
+    /// As [`RowsI8::new`].
     pub fn new(rows: &[f32], dim: usize) -> Self {
-        assert!(dim > 0 && dim.is_multiple_of(4), "dimension {dim} is no multiple of 4");
-        assert!(rows.len().is_multiple_of(dim), "{} values in rows of {dim}", rows.len());
-        let count = rows.len() / dim;
-        let lanes = count.next_multiple_of(LANES);
-        let mut query = Self {
-            rows: count,
-            dim,
-            lanes,
-            values: vec![0; dim * lanes],
-            scales: vec![0.0; lanes],
-            sums: vec![0; lanes],
-        };
-        for (lane, row) in rows.chunks_exact(dim).enumerate() {
-            let largest = row.iter().fold(0.0f32, |a, x| a.max(x.abs()));
-            if largest == 0.0 {
-                continue;
-            }
-            let scale = largest / 127.0;
-            query.scales[lane] = scale;
-            for (d, &x) in row.iter().enumerate() {
-                let value = (x / scale).round().clamp(-127.0, 127.0) as i8;
-                query.values[(d / 4) * lanes * 4 + lane * 4 + d % 4] = value;
-                query.sums[lane] += i32::from(value);
+        let rows = RowsI8::new(rows, dim);
+        let mut query = Self::empty(dim);
+        query.refill(&rows, 0..rows.len());
+        query
+    }
+
+    /// Without rows, for [`QueryI8::refill`].
+    pub fn empty(dim: usize) -> Self {
+        Self { rows: 0, dim, lanes: 0, values: Vec::new(), scales: Vec::new(), sums: Vec::new() }
+    }
+
+    /// Replaces the rows by those of `rows` at the positions `picked`, keeping the allocation.
+    ///
+    /// # Panics
+    /// When the dimensions disagree or a position is outside.
+    pub fn refill(&mut self, rows: &RowsI8, picked: impl ExactSizeIterator<Item = usize>) {
+        assert_eq!(self.dim, rows.dim, "one dimension");
+        self.rows = picked.len();
+        self.lanes = self.rows.next_multiple_of(LANES);
+        self.values.resize(self.dim * self.lanes, 0);
+        self.scales.clear();
+        self.scales.resize(self.lanes, 0.0);
+        self.sums.clear();
+        self.sums.resize(self.lanes, 0);
+        let (groups, _) = self.values.as_chunks_mut::<4>();
+        for (lane, row) in picked.enumerate() {
+            self.scales[lane] = rows.scales[row];
+            self.sums[lane] = rows.sums[row];
+            let (row, _) = rows.values[row * self.dim..][..self.dim].as_chunks::<4>();
+            for (d, group) in row.iter().enumerate() {
+                groups[d * self.lanes + lane] = *group;
             }
         }
-        query
+        for lane in self.rows..self.lanes {
+            (0..self.dim / 4).for_each(|d| groups[d * self.lanes + lane] = [0; 4]);
+        }
     }
 
     /// Number of rows, without padding.

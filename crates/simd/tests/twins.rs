@@ -142,23 +142,32 @@ proptest! {
         levels.sort_unstable();
         levels.dedup();
         let table = LevelTable::new(&levels);
-        let values = random(&mut rng, d);
-        let mut want = vec![0; d];
-        let sums = scalar().quantise(&values, inverse_scale, &table, &mut want);
-        let (mut dot, mut square) = (0.0, 0.0);
-        for (&code, x) in want.iter().zip(&values) {
+        let (values, other) = (random(&mut rng, d), random(&mut rng, d));
+        let (mut want, mut want_residual) = (vec![0; d], vec![0.0; d]);
+        let sums = scalar().quantise(&values, &other, inverse_scale, &table, &mut want);
+        let squares = scalar().residual(&values, &other, &mut want_residual);
+        let (mut dot, mut square, mut other_dot) = (0.0, 0.0, 0.0);
+        for ((&code, x), y) in want.iter().zip(&values).zip(&other) {
             let level = f32::from(levels[usize::from(code)]);
             let distance = |level: &i8| (f32::from(*level) - x * inverse_scale).abs();
             let nearest = levels.iter().map(distance).fold(f32::INFINITY, f32::min);
             prop_assert!(distance(&levels[usize::from(code)]) <= nearest + 1e-4);
             dot += level * x;
             square += level * level;
+            other_dot += level * y;
         }
-        prop_assert!((sums.0 - dot).abs() < 0.1 && (sums.1 - square).abs() < 1.0, "{sums:?}, not {dot} and {square}");
+        prop_assert!((sums.level_value - dot).abs() < 0.1 && (sums.level_other - other_dot).abs() < 0.1, "{sums:?}");
+        prop_assert!((sums.level_level - square).abs() < 1.0, "{sums:?}, not {square}");
+        for ((r, x), y) in want_residual.iter().zip(&values).zip(&other) {
+            prop_assert_eq!(*r, x - y);
+        }
+        let of_residual: f32 = want_residual.iter().map(|r| r * r).sum();
+        prop_assert!((squares.0 - of_residual).abs() < 1e-3, "{squares:?}, not {of_residual}");
         for twin in twins() {
-            let mut got = vec![0; d];
-            prop_assert_eq!(twin.quantise(&values, inverse_scale, &table, &mut got), sums);
-            prop_assert_eq!(&got, &want);
+            let (mut got, mut got_residual) = (vec![0; d], vec![0.0; d]);
+            prop_assert_eq!(twin.quantise(&values, &other, inverse_scale, &table, &mut got), sums);
+            prop_assert_eq!(twin.residual(&values, &other, &mut got_residual), squares);
+            prop_assert_eq!((&got, &got_residual), (&want, &want_residual));
         }
     }
 }

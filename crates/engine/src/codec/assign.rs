@@ -4,10 +4,10 @@
 //! few groups. For `c` centroids that is about `sqrt(c)` dot products for each step where a full search takes `c`; the
 //! centroid found is nearly always the nearest, and where it is not, one almost as near.
 
-use latewood_simd::{Kernels, LANES, QueryF32};
+use latewood_simd::{Kernels, LANES, QueryI8, RowsI8};
 use rayon::prelude::*;
 
-use super::kmeans;
+use super::{ByteRows, kmeans};
 use crate::backend::Backend;
 
 /// Fewer centroids are met one by one.
@@ -17,22 +17,17 @@ const PROBED_GROUPS: usize = 4;
 /// Rows assigned together: enough that each group is met by many of them.
 const CHUNK: usize = 8192;
 /// Rows that go through a kernel together.
-const BLOCK: usize = 2 * LANES;
+const BLOCK: usize = 4 * LANES;
 
-/// Finds the centroid of a row.
+/// Finds the centroid of a row, by byte dot products.
 pub(super) struct Assigner {
     dim: usize,
     /// `[c, d]`
     centroids: Vec<f32>,
-    groups: Option<Groups>,
-}
-
-/// Centroids sorted by group.
-struct Groups {
-    /// `[g, d]`
-    leaders: Vec<f32>,
+    /// `[g, d]`; none where there is one group.
+    leaders: ByteRows,
     /// `[c, d]`, group after group.
-    members: Vec<f32>,
+    members: ByteRows,
     /// `[c]`: which centroid each member is.
     ids: Vec<u16>,
     /// `[g + 1]`
@@ -42,8 +37,21 @@ struct Groups {
 impl Assigner {
     /// For `centroids` `[c, d]`.
     pub(super) fn new(centroids: Vec<f32>, dim: usize, backend: &dyn Backend) -> Self {
-        let groups = (centroids.len() / dim >= MIN_GROUPED).then(|| Groups::new(&centroids, dim, backend));
-        Self { dim, centroids, groups }
+        let count = centroids.len() / dim;
+        if count < MIN_GROUPED {
+            let members = ByteRows::new(&centroids, dim);
+            let ids = (0..count).map(|id| id as u16).collect();
+            return Self { dim, centroids, leaders: ByteRows::default(), members, ids, offsets: vec![0, count] };
+        }
+        let (leaders, group_of) = kmeans::group(&centroids, dim, count.isqrt(), backend);
+        let mut ids: Vec<u16> = (0..count).map(|id| id as u16).collect();
+        ids.sort_by_key(|&id| group_of[usize::from(id)]);
+        let start = |g| ids.partition_point(|&id| (group_of[usize::from(id)] as usize) < g);
+        let offsets = (0..=leaders.len() / dim).map(start).collect();
+        let members: Vec<f32> =
+            ids.iter().flat_map(|&id| &centroids[usize::from(id) * dim..][..dim]).copied().collect();
+        let (leaders, members) = (ByteRows::new(&leaders, dim), ByteRows::new(&members, dim));
+        Self { dim, centroids, leaders, members, ids, offsets }
     }
 
     /// A centroid, `[d]`.
@@ -57,64 +65,23 @@ impl Assigner {
     }
 
     /// The centroid of each of `rows` `[n, d]`, into `out` `[n]`.
-    pub(super) fn assign(&self, backend: &dyn Backend, rows: &[f32], out: &mut [u16]) {
-        match &self.groups {
-            None => {
-                let mut ids = vec![0; out.len()];
-                backend.assign(rows, &self.centroids, self.dim, &mut ids);
-                out.iter_mut().zip(ids).for_each(|(out, id)| *out = id as u16);
-            }
-            Some(groups) => {
-                let chunks = rows.par_chunks(CHUNK * self.dim).zip(out.par_chunks_mut(CHUNK));
-                chunks.for_each(|(rows, out)| groups.assign(rows, self.dim, out));
-            }
-        }
-    }
-}
-
-impl Groups {
-    fn new(centroids: &[f32], dim: usize, backend: &dyn Backend) -> Self {
-        let count = centroids.len() / dim;
-        let (leaders, group_of) = kmeans::group(centroids, dim, count.isqrt(), backend);
-        let mut order: Vec<u16> = (0..count).map(|id| id as u16).collect();
-        order.sort_by_key(|&id| group_of[usize::from(id)]);
-        let groups = leaders.len() / dim;
-        let offsets = (0..=groups).map(|g| order.partition_point(|&id| (group_of[usize::from(id)] as usize) < g));
-        let offsets = offsets.collect();
-        let members = order.iter().flat_map(|&id| &centroids[usize::from(id) * dim..][..dim]).copied().collect();
-        Self { leaders, members, ids: order, offsets }
+    pub(super) fn assign(&self, rows: &[f32], out: &mut [u16]) {
+        let chunks = rows.par_chunks(CHUNK * self.dim).zip(out.par_chunks_mut(CHUNK));
+        chunks.for_each(|(rows, out)| self.assign_chunk(&RowsI8::new(rows, self.dim), out));
     }
 
-    fn assign(&self, rows: &[f32], dim: usize, out: &mut [u16]) {
-        let kernels = Kernels::detect();
-        let groups = self.offsets.len() - 1;
-        let mut visitors: Vec<Vec<u32>> = vec![Vec::new(); groups];
-        let mut block = QueryF32::new(&[], dim);
-        let mut dots = Vec::new();
-        for (first, rows) in (0..).step_by(BLOCK).zip(rows.chunks(BLOCK * dim)) {
-            block.refill(rows);
-            dots.resize(groups * block.lanes(), 0.0);
-            kernels.dots(&self.leaders, &block, &mut dots);
-            for row in 0..block.rows() {
-                let scores = (0..groups).map(|g| dots[g * block.lanes() + row]);
-                nearest_groups(scores).into_iter().for_each(|g| visitors[g].push(first + row as u32));
-            }
-        }
+    fn assign_chunk(&self, rows: &RowsI8, out: &mut [u16]) {
         let mut best = vec![(f32::NEG_INFINITY, 0u32); out.len()];
-        let mut gathered = Vec::with_capacity(BLOCK * dim);
-        for (group, visitors) in visitors.iter().enumerate() {
+        let (mut block, mut dots) = (QueryI8::empty(self.dim), Vec::new());
+        for (group, visitors) in self.visitors(rows).iter().enumerate() {
             let run = self.offsets[group]..self.offsets[group + 1];
             for visitors in visitors.chunks(BLOCK) {
-                gathered.clear();
-                visitors.iter().for_each(|&row| gathered.extend_from_slice(&rows[row as usize * dim..][..dim]));
-                block.refill(&gathered);
-                let (mut ids, mut near) = ([0; BLOCK], [f32::NEG_INFINITY; BLOCK]);
-                let lanes = block.lanes();
-                let members = &self.members[run.start * dim..run.end * dim];
-                kernels.nearest(members, run.start as u32, &block, &mut ids[..lanes], &mut near[..lanes]);
-                for ((&row, id), dot) in visitors.iter().zip(ids).zip(near) {
+                block.refill(rows, visitors.iter().map(|&row| row as usize));
+                self.members.dots(run.clone(), self.dim, &block, &mut dots);
+                let (nearest, ids) = nearest(&dots, block.lanes());
+                for ((&row, dot), at) in visitors.iter().zip(nearest).zip(ids) {
                     if dot > best[row as usize].0 {
-                        best[row as usize] = (dot, id);
+                        best[row as usize] = (dot, run.start as u32 + at);
                     }
                 }
             }
@@ -123,19 +90,67 @@ impl Groups {
             *out = self.ids[at as usize];
         }
     }
+
+    /// For each group, the rows that meet its centroids.
+    fn visitors(&self, rows: &RowsI8) -> Vec<Vec<u32>> {
+        let groups = self.offsets.len() - 1;
+        if groups == 1 {
+            return vec![(0..rows.len() as u32).collect()];
+        }
+        let mut visitors = vec![Vec::new(); groups];
+        let (mut block, mut dots) = (QueryI8::empty(self.dim), Vec::new());
+        for first in (0..rows.len()).step_by(BLOCK) {
+            block.refill(rows, first..rows.len().min(first + BLOCK));
+            self.leaders.dots(0..groups, self.dim, &block, &mut dots);
+            let nearest = nearest_groups(&dots, block.lanes());
+            for row in 0..block.rows() {
+                nearest.iter().for_each(|ids| visitors[ids[row] as usize].push((first + row) as u32));
+            }
+        }
+        visitors
+    }
 }
 
-/// The groups with the largest scores.
-fn nearest_groups(scores: impl Iterator<Item = f32>) -> [usize; PROBED_GROUPS] {
-    let mut best = [(f32::NEG_INFINITY, 0); PROBED_GROUPS];
-    for (group, score) in scores.enumerate() {
-        if score > best[PROBED_GROUPS - 1].0 {
-            let at = best.partition_point(|&(s, _)| s >= score);
-            best[at..].rotate_right(1);
-            best[at] = (score, group);
+impl ByteRows {
+    /// The dot products of the rows `run` with a block, `[run, lanes]`, into `out`.
+    fn dots(&self, run: std::ops::Range<usize>, dim: usize, block: &QueryI8, out: &mut Vec<f32>) {
+        // What was there is overwritten.
+        out.resize(run.len() * block.lanes(), 0.0);
+        let bytes = &self.bytes[run.start * dim..run.end * dim];
+        Kernels::detect().byte_dots(bytes, &self.scales[run], block, out);
+    }
+}
+
+/// For each lane of `dots` `[n, lanes]`, the largest and the row it is in.
+fn nearest(dots: &[f32], lanes: usize) -> ([f32; BLOCK], [u32; BLOCK]) {
+    let (mut best, mut ids) = ([f32::NEG_INFINITY; BLOCK], [0; BLOCK]);
+    for (id, dots) in (0..).zip(dots.chunks_exact(lanes)) {
+        for ((&dot, best), best_id) in dots.iter().zip(&mut best).zip(&mut ids) {
+            let wins = dot > *best;
+            *best = if wins { dot } else { *best };
+            *best_id = if wins { id } else { *best_id };
         }
     }
-    best.map(|(_, group)| group)
+    (best, ids)
+}
+
+/// For each lane of `dots` `[g, lanes]`, the groups with the largest, best first.
+fn nearest_groups(dots: &[f32], lanes: usize) -> [[u32; BLOCK]; PROBED_GROUPS] {
+    let mut best = [[f32::NEG_INFINITY; BLOCK]; PROBED_GROUPS];
+    let mut ids = [[0; BLOCK]; PROBED_GROUPS];
+    for (group, dots) in (0..).zip(dots.chunks_exact(lanes)) {
+        for (lane, &dot) in dots.iter().enumerate() {
+            // Down the ranks, each keeping the better of two: without branches, so that lanes go together.
+            let (mut dot, mut id) = (dot, group);
+            for rank in 0..PROBED_GROUPS {
+                let (kept, kept_id) = (best[rank][lane], ids[rank][lane]);
+                let wins = dot > kept;
+                (best[rank][lane], dot) = if wins { (dot, kept) } else { (kept, dot) };
+                (ids[rank][lane], id) = if wins { (id, kept_id) } else { (kept_id, id) };
+            }
+        }
+    }
+    ids
 }
 
 #[cfg(test)]
@@ -156,9 +171,9 @@ mod tests {
         let (centroids, rows) = (unit(c), unit(n));
         let backend = CpuBackend::new();
         let assigner = Assigner::new(centroids.clone(), dim, &backend);
-        assert!(assigner.groups.is_some());
+        assert!(assigner.offsets.len() > 2);
         let (mut found, mut nearest) = (vec![0; n], vec![0; n]);
-        assigner.assign(&backend, &rows, &mut found);
+        assigner.assign(&rows, &mut found);
         backend.assign(&rows, &centroids, dim, &mut nearest);
         let same = found.iter().zip(&nearest).filter(|&(&a, &b)| u32::from(a) == b).count();
         assert!(same >= n * 3 / 4, "{same} of {n}");

@@ -1,7 +1,7 @@
 //! Coding and decoding tokens.
 
 use latewood_simd::{
-    FINE_BITS, FINE_MIDDLE, FineSteps, Kernels, LevelTable, ResidualTokens, SCALES, code_bytes, pack_codes,
+    FINE_BITS, FINE_MIDDLE, FineSteps, Kernels, LevelTable, Quantised, ResidualTokens, SCALES, code_bytes, pack_codes,
     pack_factors, unpack_codes, unpack_factors,
 };
 use rayon::prelude::*;
@@ -54,7 +54,7 @@ impl ResidualCodec {
             fine: vec![0; n * fine_plane],
         };
         let assigner = self.assigner(backend);
-        assigner.assign(backend, &rotated, &mut coded.centroids);
+        assigner.assign(&rotated, &mut coded.centroids);
         let coder = Coder::new(self);
         // Without fine codes there is an empty run of them for each chunk.
         let mut fine: Vec<&mut [u8]> = match fine_plane {
@@ -141,18 +141,16 @@ impl<'a> Coder<'a> {
     /// The residual's root mean square gives a first scale; its codes give the scale that brings their levels nearest
     /// to the residual, `<r, l> / <l, l>`; the nearest scale that can be said gives the codes.
     fn code(&self, row: &[f32], centroid: &[f32], work: &mut Work) -> u16 {
-        for ((r, x), c) in work.residual.iter_mut().zip(row).zip(centroid) {
-            *r = x - c;
-        }
-        let rms = (work.residual.iter().map(|r| r * r).sum::<f32>() / row.len() as f32).sqrt();
-        let (dot, square) = self.quantise(rms * self.scale_per_rms, work);
-        let number = nearest_scale(self.scales, if square > 0.0 { dot / square } else { 0.0 });
+        let (square, centroid_square) = self.kernels.residual(row, centroid, &mut work.residual);
+        let rms = (square / row.len() as f32).sqrt();
+        let guess = self.quantise(rms * self.scale_per_rms, centroid, work);
+        let wanted = if guess.level_level > 0.0 { guess.level_value / guess.level_level } else { 0.0 };
+        let number = nearest_scale(self.scales, wanted);
         let scale = self.scales[number];
-        self.quantise(scale, work);
-        let decoded = work.codes.iter().zip(centroid).map(|(&code, c)| c + scale * self.levels[usize::from(code)]);
-        let norm = decoded.map(|x| x * x).sum::<f32>().sqrt();
+        let coded = self.quantise(scale, centroid, work);
+        let square = centroid_square + 2.0 * scale * coded.level_other + scale * scale * coded.level_level;
         // A decoded row of no length points nowhere; any factor leaves it so.
-        pack_factors(number, if norm > 1e-3 { 1.0 / norm } else { 1.0 })
+        pack_factors(number, if square > 1e-6 { 1.0 / square.sqrt() } else { 1.0 })
     }
 
     /// Replaces `work.codes`, of the token that was just coded, by its fine codes.
@@ -165,9 +163,9 @@ impl<'a> Coder<'a> {
         }
     }
 
-    fn quantise(&self, scale: f32, work: &mut Work) -> (f32, f32) {
+    fn quantise(&self, scale: f32, centroid: &[f32], work: &mut Work) -> Quantised {
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        self.kernels.quantise(&work.residual, inverse, &self.table, &mut work.codes)
+        self.kernels.quantise(&work.residual, centroid, inverse, &self.table, &mut work.codes)
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn cluster(
             return Err(Error::Cancelled);
         }
         let assigner = Assigner::new(centroids, dim, backend);
-        assigner.assign(backend, rows, &mut assigned);
+        assigner.assign(rows, &mut assigned);
         centroids = assigner.into_centroids();
         update(rows, dim, assigned.iter().map(|&c| usize::from(c)), &mut centroids, rng);
     }

@@ -56,7 +56,7 @@ pub(super) fn fine_steps(values: &[f32], levels: &[i8], unit: f32) -> FineSteps 
     if unit > 0.0 {
         let scaled: Vec<f32> = values.iter().map(|x| x / unit).collect();
         let mut codes = vec![0; values.len()];
-        Kernels::detect().quantise(&scaled, 1.0, &LevelTable::new(levels), &mut codes);
+        Kernels::detect().quantise(&scaled, &scaled, 1.0, &LevelTable::new(levels), &mut codes);
         for (x, code) in scaled.iter().zip(codes) {
             left[usize::from(code)].push((x - f32::from(levels[usize::from(code)])).abs());
         }

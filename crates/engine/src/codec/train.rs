@@ -72,7 +72,7 @@ pub(crate) fn train(
     let count = centroid_count(total).min(n);
     let centroids = ByteRows::new(&kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?, dim);
     let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend);
-    let values = residual_values(&rows, &assigner, dim, backend);
+    let values = residual_values(&rows, &assigner, dim);
     let (levels, scale_per_rms) = levels::train(values.clone(), bits);
     let fine = fine.then(|| levels::fine_steps(&values, &levels[..1 << bits], scale_per_rms));
     let scales = scales(dim, scale_per_rms);
@@ -87,12 +87,12 @@ fn scales(dim: usize, scale_per_rms: f32) -> [f32; SCALES] {
 }
 
 /// Values of residuals, each in units of its row's root mean square, of rows spread over the sample.
-fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize, backend: &dyn Backend) -> Vec<f32> {
+fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize) -> Vec<f32> {
     let n = rows.len() / dim;
     let stride = n.div_ceil((LEVEL_VALUES / dim).max(1)).max(1);
     let picked: Vec<f32> = rows.chunks_exact(dim).step_by(stride).flatten().copied().collect();
     let mut assigned = vec![0; picked.len() / dim];
-    assigner.assign(backend, &picked, &mut assigned);
+    assigner.assign(&picked, &mut assigned);
     let mut values = Vec::with_capacity(picked.len());
     for (row, &c) in picked.chunks_exact(dim).zip(&assigned) {
         let residual = row.iter().zip(assigner.centroid(c)).map(|(x, c)| x - c);
