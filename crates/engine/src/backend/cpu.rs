@@ -1,9 +1,10 @@
 //! The CPU backend: the SIMD kernels, spread over the threads of rayon's current pool.
 
-use latewood_simd::{Kernels, LANES, QueryF32, QueryI8, Scratch, prefetch};
+use latewood_simd::{Kernels, LANES, QueryF32, QueryI8, Scratch};
 use rayon::prelude::*;
 
 use super::{Backend, EncodedQuery};
+use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::shard::Shard;
 
@@ -60,18 +61,19 @@ impl CpuBackend {
         docs: &[DocOrd],
         out: &mut [f32],
         prepare: impl Fn(DocOrd) + Sync,
-        score: impl Fn(DocOrd, &mut Scratch, &mut [f32]) + Sync,
-    ) {
+        score: impl Fn(DocOrd, &mut Scratch, &mut [f32]) -> Result<()> + Sync,
+    ) -> Result<()> {
         let (_, lanes) = query.centroid_scores();
-        docs.par_chunks(SCORE_DOCS).zip(out.par_chunks_mut(SCORE_DOCS)).for_each(|(docs, out)| {
+        docs.par_chunks(SCORE_DOCS).zip(out.par_chunks_mut(SCORE_DOCS)).try_for_each(|(docs, out)| {
             let (mut maxima, mut scratch) = (vec![0.0; lanes], Scratch::new());
             docs.iter().take(AHEAD).for_each(|&doc| prepare(doc));
             for (i, (&doc, out)) in docs.iter().zip(out).enumerate() {
                 docs.get(i + AHEAD).into_iter().for_each(|&doc| prepare(doc));
-                score(doc, &mut scratch, &mut maxima);
+                score(doc, &mut scratch, &mut maxima)?;
                 *out = maxima.iter().zip(query.units()).map(|(max, unit)| max * unit).sum();
             }
-        });
+            Ok(())
+        })
     }
 }
 
@@ -105,43 +107,39 @@ impl Backend for CpuBackend {
             .for_each(|((rows, scales), out)| self.kernels.byte_dots(rows, scales, query, out));
     }
 
-    fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) {
+    fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
         let (table, _) = query.centroid_scores();
-        let prepare = |doc| prefetch(shard.tokens(doc).centroids);
+        let prepare = |doc| shard.prefetch_centroids(doc);
         Self::sum_of_maxima(query, docs, out, prepare, |doc, _, maxima| {
-            self.kernels.max_rows(shard.tokens(doc).centroids, table, maxima);
-        });
+            self.kernels.max_rows(shard.centroids(doc)?, table, maxima);
+            Ok(())
+        })
     }
 
-    fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) {
+    fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
         let (table, _) = query.centroid_scores();
-        let prepare = |doc| {
-            let tokens = shard.tokens(doc);
-            prefetch(tokens.centroids);
-            prefetch(tokens.factors);
-            prefetch(tokens.codes);
-        };
+        let prepare = |doc| shard.prefetch_tokens(doc);
         Self::sum_of_maxima(query, docs, out, prepare, |doc, scratch, maxima| {
-            self.kernels.max_residual_dots(&shard.tokens(doc), &query.i8, table, scratch, maxima);
-        });
+            self.kernels.max_residual_dots(&shard.tokens(doc)?, &query.i8, table, scratch, maxima);
+            Ok(())
+        })
     }
 
-    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) {
+    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
         let codec = shard.codec();
-        let Some(steps) = codec.fine() else { return };
-        docs.par_chunks(REFINE_DOCS).zip(out.par_chunks_mut(REFINE_DOCS)).for_each(|(docs, out)| {
+        let Some(steps) = codec.fine() else { return self.score(shard, query, docs, out) };
+        docs.par_chunks(REFINE_DOCS).zip(out.par_chunks_mut(REFINE_DOCS)).try_for_each(|(docs, out)| {
             let (mut maxima, mut scratch, mut rows) = (vec![0.0; query.f32.lanes()], Scratch::new(), Vec::new());
             for (i, (&doc, out)) in docs.iter().zip(out).enumerate() {
-                if let Some(&next) = docs.get(i + 1) {
-                    prefetch(shard.tokens(next).fine);
-                }
-                let tokens = shard.tokens(doc);
+                docs.get(i + 1).into_iter().for_each(|&next| shard.prefetch_fine(next));
+                let tokens = shard.fine_tokens(doc)?;
                 // What the rows held is overwritten.
                 rows.resize(tokens.len() * codec.dim(), 0.0);
                 self.kernels.decode_fine(&tokens, steps, codec.centroids(), &mut scratch, &mut rows);
                 self.kernels.max_dots(&rows, &query.f32, &mut maxima);
                 *out = maxima[..query.rows()].iter().sum();
             }
-        });
+            Ok(())
+        })
     }
 }

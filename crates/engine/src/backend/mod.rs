@@ -11,6 +11,7 @@ use latewood_simd::{QueryF32, QueryI8};
 
 use crate::codec::ResidualCodec;
 use crate::embeddings::QueryEmbeddings;
+use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::shard::Shard;
 
@@ -32,13 +33,16 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]);
 
     /// Scores documents of a shard by their tokens' centroids alone, into `out` `[docs]`.
-    fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]);
+    ///
+    /// # Errors
+    /// When a document is damaged; so for the next two.
+    fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()>;
 
     /// MaxSim of documents of a shard on their compressed tokens, into `out` `[docs]`.
-    fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]);
+    fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()>;
 
     /// MaxSim of documents of a shard with their fine codes, into `out` `[docs]`; the shard has them.
-    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]);
+    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()>;
 }
 
 /// A query in the space of one codec.

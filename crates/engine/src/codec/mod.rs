@@ -240,8 +240,7 @@ impl ResidualCodec {
 
     /// Opens the file `name` and checks its content.
     pub(crate) fn open(directory: &dyn Directory, name: &str) -> Result<Arc<Self>> {
-        let file = Container::open(directory, name, Kind::CODEC)?;
-        file.verify(section_name)?;
+        let file = Container::open(directory, name, Kind::CODEC, &SECTIONS)?;
         let meta = file.values::<Meta>(META, 1)?[0];
         check_meta(&file, &meta)?;
         let dim = meta.dim as usize;
@@ -262,7 +261,7 @@ impl ResidualCodec {
         let token_scales = finite(&file, TOKEN_SCALES, SCALES)?;
         let mut scales = [0.0; SCALES];
         scales.copy_from_slice(file.at(&token_scales));
-        let centroids = file.locate::<u8>(CENTROIDS, meta.centroids as usize * dim)?;
+        let centroids = file.located::<u8>(CENTROIDS, meta.centroids as usize * dim)?;
         if let Some(at) = file.at(&centroids).iter().position(|&b| b > largest_byte()) {
             return Err(file.damaged(CENTROIDS.name, format!("byte {at} is out of range")));
         }
@@ -289,7 +288,7 @@ fn check_meta(file: &Container, meta: &Meta) -> Result<()> {
 }
 
 fn finite(file: &Container, id: SectionId, count: usize) -> Result<Located<f32>> {
-    let located = file.locate::<f32>(id, count)?;
+    let located = file.located::<f32>(id, count)?;
     let values = file.at(&located);
     match values.iter().position(|x| !x.is_finite()) {
         None => Ok(located),
@@ -300,10 +299,6 @@ fn finite(file: &Container, id: SectionId, count: usize) -> Result<Located<f32>>
 /// What the kernels' sums are safe for.
 fn largest_byte() -> u8 {
     (i32::from(MAX_LEVEL) + LEVEL_OFFSET) as u8
-}
-
-fn section_name(tag: [u8; 4]) -> &'static str {
-    SECTIONS.iter().find(|id| id.tag == tag).map_or("unknown section", |id| id.name)
 }
 
 pub(crate) fn check_bits(bits: u32) -> Result<()> {

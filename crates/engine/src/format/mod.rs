@@ -2,9 +2,11 @@
 //!
 //! index-format.md at the root of the repository is the specification; this module mirrors it.
 
+mod lazy;
 mod reader;
 mod writer;
 
+pub(crate) use lazy::Lazy;
 pub(crate) use reader::{Container, Located};
 pub(crate) use writer::{ContainerWriter, to_bytes};
 
@@ -24,6 +26,10 @@ pub(crate) const ENTRY: usize = 32;
 pub(crate) const TRAILER: usize = 64;
 /// Sections start at multiples of this.
 pub(crate) const ALIGN: usize = 64;
+/// A longer section has a checksum for each block of so many bytes.
+pub(crate) const BLOCK: usize = 1 << 16;
+/// The section of those checksums, the last of a file that has any.
+pub(crate) const SUMS: SectionId = SectionId::new(b"SUMS", "block checksums");
 /// More sections than any file has: a larger count is damage.
 pub(crate) const MAX_SECTIONS: usize = 64;
 

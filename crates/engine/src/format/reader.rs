@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 use bytemuck::AnyBitPattern;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use super::lazy::Checked;
 use super::{
-    ALIGN, END_MAGIC, ENTRY, FORMAT_VERSION, HEADER, KNOWN_READER_FLAGS, KNOWN_WRITER_FLAGS, Kind, MAGIC, MAX_SECTIONS,
-    SectionId, TRAILER,
+    ALIGN, BLOCK, END_MAGIC, ENTRY, FORMAT_VERSION, HEADER, KNOWN_READER_FLAGS, KNOWN_WRITER_FLAGS, Kind, MAGIC,
+    MAX_SECTIONS, SUMS, SectionId, TRAILER,
 };
 use crate::directory::{Bytes, Directory};
 use crate::error::{Error, Result};
 
-/// An open container: its structure has been checked; [`Container::verify`] checks the content.
+/// An open container. Its structure and its short sections have been checked; the blocks of long ones are checked when
+/// first read ([`super::Lazy`]), or all by [`Container::verify`].
 #[derive(Debug)]
 pub(crate) struct Container {
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
     path: PathBuf,
     sections: Vec<Section>,
+    /// Where the checksums of blocks lie.
+    pub(super) sums: Range<usize>,
+    pub(super) checked: Checked,
     digest: u64,
     read_only: bool,
 }
@@ -27,25 +32,35 @@ pub(crate) struct Container {
 /// Where the values of a section lie: their number and alignment are right.
 #[derive(Debug)]
 pub(crate) struct Located<T> {
-    range: Range<usize>,
+    pub(super) range: Range<usize>,
+    blocks: Option<usize>,
     values: PhantomData<T>,
+}
+
+impl<T> Located<T> {
+    /// The number of its first block, if it is long enough to have blocks.
+    pub(super) fn blocks(&self) -> Option<usize> {
+        self.blocks
+    }
 }
 
 #[derive(Debug)]
 struct Section {
-    tag: [u8; 4],
+    id: SectionId,
     range: Range<usize>,
     checksum: u64,
+    /// The number of its first block, if it has any.
+    blocks: Option<usize>,
 }
 
 impl Container {
-    /// Opens the file `name`, which must be of `kind`.
-    pub(crate) fn open(directory: &dyn Directory, name: &str, kind: Kind) -> Result<Self> {
-        Self::parse(directory.open(name)?, directory.path().join(name), kind)
+    /// Opens the file `name`, which must be of `kind` and may have the sections `known`.
+    pub(crate) fn open(directory: &dyn Directory, name: &str, kind: Kind, known: &[SectionId]) -> Result<Self> {
+        Self::parse(directory.open(name)?, directory.path().join(name), kind, known)
     }
 
     /// Parses `bytes`; `path` is for messages.
-    pub(crate) fn parse(bytes: Bytes, path: PathBuf, kind: Kind) -> Result<Self> {
+    pub(crate) fn parse(bytes: Bytes, path: PathBuf, kind: Kind, known: &[SectionId]) -> Result<Self> {
         let damaged = |what, detail: String| Error::Damaged { file: path.clone(), what, detail };
         let len = bytes.len();
         if len < HEADER + TRAILER {
@@ -80,57 +95,103 @@ impl Container {
             let found = String::from_utf8_lossy(&header[12..16]);
             return Err(damaged("header", format!("the file is of kind {found}")));
         }
-        let sections = parse_table(&bytes[table.clone()], table.start)
+        let (sections, blocks) = parse_table(&bytes[table.clone()], table.start, known)
             .ok_or_else(|| damaged("section table", "a section is outside of the file".into()))?;
         let read_only = writer_flags & !KNOWN_WRITER_FLAGS != 0;
-        Ok(Self { bytes, path, sections, digest, read_only })
-    }
-
-    /// The bytes of a section.
-    pub(crate) fn section(&self, id: SectionId) -> Result<&[u8]> {
-        let section = self.sections.iter().find(|s| s.tag == id.tag);
-        let section = section.ok_or_else(|| self.damaged(id.name, "the section is missing".into()))?;
-        Ok(&self.bytes[section.range.clone()])
-    }
-
-    /// A section as values of `T`, of which there must be `count`.
-    pub(crate) fn values<T: AnyBitPattern>(&self, id: SectionId, count: usize) -> Result<&[T]> {
-        self.locate(id, count).map(|located| self.at(&located))
-    }
-
-    /// Finds a section of `count` values of `T` and checks its size and alignment, for [`Container::at`].
-    pub(crate) fn locate<T: AnyBitPattern>(&self, id: SectionId, count: usize) -> Result<Located<T>> {
-        let bytes = self.section(id)?;
-        let values: &[T] = bytemuck::try_cast_slice(bytes)
-            .map_err(|e| self.damaged(id.name, format!("{} bytes: {e}", bytes.len())))?;
-        if values.len() != count {
-            return Err(self.damaged(id.name, format!("{} values where {count} belong", values.len())));
+        let sums = sections.iter().find(|s| s.id.tag == SUMS.tag).map_or(0..0, |s| s.range.clone());
+        if blocks.checked_mul(8) != Some(sums.len()) {
+            return Err(damaged(SUMS.name, format!("{} bytes for {blocks} blocks", sums.len())));
         }
-        let start = bytes.as_ptr().addr() - self.bytes.as_ptr().addr();
-        Ok(Located { range: start..start + bytes.len(), values: PhantomData })
+        let checked = Checked::new(blocks);
+        let container = Self { bytes, path, sections, sums, checked, digest, read_only };
+        container.check_structure()?;
+        Ok(container)
     }
 
-    /// The values of a section that [`Container::locate`] found in this container.
-    pub(crate) fn at<T: AnyBitPattern>(&self, located: &Located<T>) -> &[T] {
-        bytemuck::cast_slice(&self.bytes[located.range.clone()])
-    }
-
-    /// Checks every section's checksum, and that nothing lies between the sections.
-    pub(crate) fn verify(&self, name_of: impl Fn([u8; 4]) -> &'static str) -> Result<()> {
+    /// Checks the padding, and every section whole that is short, or the checksums of its blocks where it is long.
+    fn check_structure(&self) -> Result<()> {
         let mut end = HEADER;
         for section in &self.sections {
-            let gap = &self.bytes[end..section.range.start];
-            if gap.iter().any(|&b| b != 0) {
-                return Err(self.damaged(name_of(section.tag), "the padding before it is not empty".into()));
+            if self.bytes[end..section.range.start].iter().any(|&b| b != 0) {
+                return Err(self.damaged(section.id.name, "the padding before it is not empty".into()));
             }
-            if xxh3_64(&self.bytes[section.range.clone()]) != section.checksum {
-                return Err(self.damaged(name_of(section.tag), "its checksum does not match".into()));
+            let hashed = match section.blocks {
+                None => &self.bytes[section.range.clone()],
+                Some(first) => {
+                    let count = section.range.len().div_ceil(BLOCK);
+                    &self.bytes[self.sums.clone()][first * 8..(first + count) * 8]
+                }
+            };
+            if xxh3_64(hashed) != section.checksum {
+                return Err(self.damaged(section.id.name, "its checksum does not match".into()));
             }
             end = section.range.end;
         }
         let table = self.bytes.len() - TRAILER - self.sections.len() * ENTRY;
         if self.bytes[end..table].iter().any(|&b| b != 0) {
             return Err(self.damaged("section table", "the padding before it is not empty".into()));
+        }
+        Ok(())
+    }
+
+    /// The bytes of a section, checked.
+    pub(crate) fn section(&self, id: SectionId) -> Result<&[u8]> {
+        let section = self.find(id)?;
+        self.check_section(section)?;
+        Ok(&self.bytes[section.range.clone()])
+    }
+
+    /// A section as values of `T`, of which there must be `count`; checked.
+    pub(crate) fn values<T: AnyBitPattern>(&self, id: SectionId, count: usize) -> Result<&[T]> {
+        self.located(id, count).map(|located| self.at(&located))
+    }
+
+    /// Finds and checks a section of `count` values of `T`, for [`Container::at`].
+    pub(crate) fn located<T: AnyBitPattern>(&self, id: SectionId, count: usize) -> Result<Located<T>> {
+        self.check_section(self.find(id)?)?;
+        self.locate(id, count)
+    }
+
+    /// Finds a section of `count` values of `T` and checks its size and alignment: the content is for
+    /// [`Container::lazy`] to check.
+    pub(crate) fn locate<T: AnyBitPattern>(&self, id: SectionId, count: usize) -> Result<Located<T>> {
+        let section = self.find(id)?;
+        let bytes = &self.bytes[section.range.clone()];
+        let values: &[T] = bytemuck::try_cast_slice(bytes)
+            .map_err(|e| self.damaged(id.name, format!("{} bytes: {e}", bytes.len())))?;
+        if values.len() != count {
+            return Err(self.damaged(id.name, format!("{} values where {count} belong", values.len())));
+        }
+        Ok(Located { range: section.range.clone(), blocks: section.blocks, values: PhantomData })
+    }
+
+    /// The values of a section that was found in this container.
+    pub(crate) fn at<T: AnyBitPattern>(&self, located: &Located<T>) -> &[T] {
+        bytemuck::cast_slice(&self.bytes[located.range.clone()])
+    }
+
+    /// Checks every checksum.
+    pub(crate) fn verify(&self) -> Result<()> {
+        self.sections.iter().try_for_each(|section| self.check_section(section))
+    }
+
+    /// The sections: name and bytes.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.sections.iter().map(|section| (section.id.name, section.range.len()))
+    }
+
+    fn find(&self, id: SectionId) -> Result<&Section> {
+        let section = self.sections.iter().find(|s| s.id.tag == id.tag);
+        section.ok_or_else(|| self.damaged(id.name, "the section is missing".into()))
+    }
+
+    /// Checks the blocks of a section; a short one has been checked when the file was opened.
+    fn check_section(&self, section: &Section) -> Result<()> {
+        let Some(first) = section.blocks else { return Ok(()) };
+        for block in 0..section.range.len().div_ceil(BLOCK) {
+            if !self.block_is_sound(first + block, self.block(&section.range, block)) {
+                return Err(self.damaged(section.id.name, format!("the checksum of block {block} does not match")));
+            }
         }
         Ok(())
     }
@@ -182,22 +243,25 @@ fn table_range(trailer: &[u8], len: usize) -> Option<Range<usize>> {
     (start >= HEADER && end == len - TRAILER).then_some(start..end)
 }
 
-/// The sections: in order, aligned, not overlapping, between header and table.
-fn parse_table(table: &[u8], table_start: usize) -> Option<Vec<Section>> {
-    let mut end = HEADER;
-    table
-        .chunks_exact(ENTRY)
-        .map(|entry| {
-            let start = usize::try_from(u64_at(entry, 8)).ok()?;
-            let stop = start.checked_add(usize::try_from(u64_at(entry, 16)).ok()?)?;
-            if start < end || start - end >= ALIGN || !start.is_multiple_of(ALIGN) || stop > table_start {
-                return None;
-            }
-            end = stop;
-            let tag = [entry[0], entry[1], entry[2], entry[3]];
-            Some(Section { tag, range: start..stop, checksum: u64_at(entry, 24) })
-        })
-        .collect()
+/// The sections: in order, aligned, not overlapping, between header and table; and how many blocks they have.
+fn parse_table(table: &[u8], table_start: usize, known: &[SectionId]) -> Option<(Vec<Section>, usize)> {
+    let (mut end, mut blocks) = (HEADER, 0usize);
+    let sections = table.chunks_exact(ENTRY).map(|entry| {
+        let start = usize::try_from(u64_at(entry, 8)).ok()?;
+        let stop = start.checked_add(usize::try_from(u64_at(entry, 16)).ok()?)?;
+        if start < end || start - end >= ALIGN || !start.is_multiple_of(ALIGN) || stop > table_start {
+            return None;
+        }
+        end = stop;
+        let tag = [entry[0], entry[1], entry[2], entry[3]];
+        let id = known.iter().chain([&SUMS]).find(|id| id.tag == tag).copied();
+        let id = id.unwrap_or(SectionId { tag, name: "unknown section" });
+        let long = stop - start > BLOCK && tag != SUMS.tag;
+        let first = long.then_some(blocks);
+        blocks += if long { (stop - start).div_ceil(BLOCK) } else { 0 };
+        Some(Section { id, range: start..stop, checksum: u64_at(entry, 24), blocks: first })
+    });
+    Some((sections.collect::<Option<_>>()?, blocks))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -221,12 +285,16 @@ mod tests {
     const B: SectionId = SectionId::new(b"BBBB", "second");
 
     fn sample() -> Vec<u8> {
-        to_bytes(Kind::SHARD, &[(A, b"hello"), (B, &[7; 100])])
+        to_bytes(Kind::SHARD, &[(A, b"hello"), (B, &[7; 100])]).unwrap()
+    }
+
+    fn parse(bytes: Vec<u8>) -> Result<Container> {
+        Container::parse(Bytes::new(bytes), "sample".into(), Kind::SHARD, &[A, B])
     }
 
     fn open(bytes: Vec<u8>) -> Result<Container> {
-        let container = Container::parse(Bytes::new(bytes), "sample".into(), Kind::SHARD)?;
-        container.verify(|_| "section")?;
+        let container = parse(bytes)?;
+        container.verify()?;
         Ok(container)
     }
 
@@ -237,6 +305,41 @@ mod tests {
         assert_eq!(container.values::<u8>(B, 100).unwrap(), [7; 100]);
         assert!(container.values::<u8>(B, 99).is_err());
         assert!(container.section(SectionId::new(b"CCCC", "third")).unwrap_err().to_string().contains("third"));
+    }
+
+    /// A long section is not read when the file is opened, and damage in it is found where it lies.
+    #[test]
+    fn long_sections_are_checked_block_by_block() {
+        let long: Vec<u8> = (0..2 * BLOCK + 100).map(|i| i as u8).collect();
+        let bytes = to_bytes(Kind::SHARD, &[(A, b"hello"), (B, &long)]).unwrap();
+        let open_lazy = |bytes: Vec<u8>, largest: u8| {
+            let container = parse(bytes).unwrap();
+            let located = container.locate::<u8>(B, long.len()).unwrap();
+            let lazy = container.lazy(B.name, located, move |values| values.iter().all(|&x| x <= largest)).unwrap();
+            (container, lazy)
+        };
+        let (container, lazy) = open_lazy(bytes.clone(), u8::MAX);
+        for range in [0..10, BLOCK - 5..BLOCK + 5, 0..long.len(), 7..7] {
+            assert_eq!(container.get(&lazy, range.clone()).unwrap(), &long[range]);
+        }
+        assert!(container.get(&lazy, 5..long.len() + 1).is_err());
+        let mut altered = bytes.clone();
+        altered[128 + BLOCK + 3] ^= 1;
+        let (container, lazy) = open_lazy(altered.clone(), u8::MAX);
+        assert!(container.get(&lazy, 0..BLOCK).is_ok() && container.get(&lazy, 2 * BLOCK..long.len()).is_ok());
+        for _ in 0..2 {
+            let text = container.get(&lazy, BLOCK - 1..BLOCK + 1).unwrap_err().to_string();
+            assert!(text.contains("second") && text.contains("block 1"), "{text}");
+        }
+        assert!(open(altered).is_err() && container.section(B).is_err());
+        let (container, lazy) = open_lazy(bytes.clone(), 254);
+        assert!(container.get(&lazy, 0..1).unwrap_err().to_string().contains("out of range"));
+        // The checksums of blocks are themselves checked when the file is opened.
+        for at in 128 + long.len()..bytes.len() {
+            let mut altered = bytes.clone();
+            altered[at] ^= 4;
+            assert!(parse(altered).is_err(), "byte {at}");
+        }
     }
 
     #[test]

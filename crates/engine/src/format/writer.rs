@@ -1,49 +1,38 @@
 //! Writing a container, front to back in one pass.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::{ALIGN, END_MAGIC, ENTRY, FORMAT_VERSION, HEADER, Kind, MAGIC, SectionId, TRAILER};
+use super::{ALIGN, BLOCK, END_MAGIC, ENTRY, FORMAT_VERSION, HEADER, Kind, MAGIC, SUMS, SectionId, TRAILER};
 use crate::directory::{Directory, FileWriter};
 use crate::error::{Error, Result};
 
-/// A container being written.
+/// A container being written to a file.
 pub(crate) struct ContainerWriter {
-    file: Box<dyn FileWriter>,
+    parts: Parts<Box<dyn FileWriter>>,
     path: PathBuf,
-    header: [u8; HEADER],
-    position: u64,
-    table: Vec<u8>,
-    hash: Xxh3,
-    open: Option<([u8; 4], u64)>,
 }
 
 impl ContainerWriter {
     /// Starts the file `name`.
     pub(crate) fn create(directory: &dyn Directory, name: &str, kind: Kind) -> Result<Self> {
-        let file = directory.create(name)?;
-        let header = header(kind);
-        let path = directory.path().join(name);
-        let mut writer = Self { file, path, header, position: 0, table: Vec::new(), hash: Xxh3::new(), open: None };
-        writer.raw(&header)?;
-        Ok(writer)
+        let (file, path) = (directory.create(name)?, directory.path().join(name));
+        match Parts::new(file, kind) {
+            Ok(parts) => Ok(Self { parts, path }),
+            Err(e) => Err(Error::io("write", path, e)),
+        }
     }
 
     /// Starts a section, ending the one before.
     pub(crate) fn start(&mut self, id: SectionId) -> Result<()> {
-        self.close()?;
-        self.pad()?;
-        self.hash.reset();
-        self.open = Some((id.tag, self.position));
-        Ok(())
+        self.parts.start(id).map_err(|e| Error::io("write", &self.path, e))
     }
 
     /// Adds to the section.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        debug_assert!(self.open.is_some(), "bytes outside of a section");
-        self.hash.update(bytes);
-        self.raw(bytes)
+        self.parts.write(bytes).map_err(|e| Error::io("write", &self.path, e))
     }
 
     /// A whole section.
@@ -52,51 +41,126 @@ impl ContainerWriter {
         self.write(bytes)
     }
 
-    /// Writes the table and the trailer and makes the file durable.
-    pub(crate) fn finish(mut self) -> Result<()> {
-        self.close()?;
+    /// Writes what ends the file and makes it durable.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.parts.finish().map_err(|e| Error::io("write", &self.path, e))?.finish()
+    }
+}
+
+/// A small container in memory: for the file that is replaced whole.
+pub(crate) fn to_bytes(kind: Kind, sections: &[(SectionId, &[u8])]) -> io::Result<Vec<u8>> {
+    let mut parts = Parts::new(Vec::new(), kind)?;
+    for (id, bytes) in sections {
+        parts.start(*id)?;
+        parts.write(bytes)?;
+    }
+    parts.finish()
+}
+
+/// The parts of a container, in order.
+struct Parts<W> {
+    out: W,
+    header: [u8; HEADER],
+    position: u64,
+    table: Vec<u8>,
+    /// The checksums of all blocks of the long sections so far.
+    sums: Vec<u8>,
+    open: Option<Open>,
+}
+
+/// The section being written.
+struct Open {
+    tag: [u8; 4],
+    start: u64,
+    /// Of the current block.
+    hash: Xxh3,
+    in_block: usize,
+    /// Checksums of the blocks before.
+    sums: Vec<u8>,
+}
+
+impl<W: Write> Parts<W> {
+    fn new(out: W, kind: Kind) -> io::Result<Self> {
+        let header = header(kind);
+        let mut parts = Self { out, header, position: 0, table: Vec::new(), sums: Vec::new(), open: None };
+        parts.raw(&header)?;
+        Ok(parts)
+    }
+
+    fn start(&mut self, id: SectionId) -> io::Result<()> {
+        self.close();
+        self.pad()?;
+        let hash = Xxh3::new();
+        self.open = Some(Open { tag: id.tag, start: self.position, hash, in_block: 0, sums: Vec::new() });
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(open) = &mut self.open {
+            open.hash(bytes);
+        }
+        self.raw(bytes)
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.close();
+        if !self.sums.is_empty() {
+            self.pad()?;
+            let sums = std::mem::take(&mut self.sums);
+            push_entry(&mut self.table, SUMS.tag, self.position, sums.len() as u64, xxh3_64(&sums));
+            self.raw(&sums)?;
+        }
         self.pad()?;
         let table = std::mem::take(&mut self.table);
         let trailer = trailer(&self.header, &table, self.position);
         self.raw(&table)?;
         self.raw(&trailer)?;
-        self.file.finish()
+        Ok(self.out)
     }
 
-    fn close(&mut self) -> Result<()> {
-        if let Some((tag, start)) = self.open.take() {
-            push_entry(&mut self.table, tag, start, self.position - start, self.hash.digest());
+    fn close(&mut self) {
+        if let Some(mut open) = self.open.take() {
+            let len = self.position - open.start;
+            let mut checksum = open.hash.digest();
+            if len > BLOCK as u64 {
+                open.end_block();
+                checksum = xxh3_64(&open.sums);
+                self.sums.extend_from_slice(&open.sums);
+            }
+            push_entry(&mut self.table, open.tag, open.start, len, checksum);
         }
-        Ok(())
     }
 
-    fn pad(&mut self) -> Result<()> {
+    fn pad(&mut self) -> io::Result<()> {
         let short = self.position.next_multiple_of(ALIGN as u64) - self.position;
         self.raw(&[0; ALIGN][..short as usize])
     }
 
-    fn raw(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))?;
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
         self.position += bytes.len() as u64;
         Ok(())
     }
 }
 
-/// A small container in memory: for the file that is replaced whole.
-pub(crate) fn to_bytes(kind: Kind, sections: &[(SectionId, &[u8])]) -> Vec<u8> {
-    let header = header(kind);
-    let mut out = header.to_vec();
-    let mut table = Vec::new();
-    for (id, bytes) in sections {
-        out.resize(out.len().next_multiple_of(ALIGN), 0);
-        push_entry(&mut table, id.tag, out.len() as u64, bytes.len() as u64, xxh3_64(bytes));
-        out.extend_from_slice(bytes);
+impl Open {
+    fn hash(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.in_block == BLOCK {
+                self.end_block();
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - self.in_block));
+            self.hash.update(now);
+            self.in_block += now.len();
+            bytes = later;
+        }
     }
-    out.resize(out.len().next_multiple_of(ALIGN), 0);
-    let trailer = trailer(&header, &table, out.len() as u64);
-    out.extend_from_slice(&table);
-    out.extend_from_slice(&trailer);
-    out
+
+    fn end_block(&mut self) {
+        self.sums.extend_from_slice(&self.hash.digest().to_le_bytes());
+        self.hash.reset();
+        self.in_block = 0;
+    }
 }
 
 fn header(kind: Kind) -> [u8; HEADER] {

@@ -15,6 +15,8 @@ const META: SectionId = SectionId::new(b"META", "metadata");
 const TOMBSTONES: SectionId = SectionId::new(b"DELS", "tombstones");
 const PAYLOAD: SectionId = SectionId::new(b"PAYL", "payload");
 
+const SECTIONS: [SectionId; 3] = [META, TOMBSTONES, PAYLOAD];
+
 /// The metadata section, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,8 +93,7 @@ impl Manifest {
     }
 
     fn parse(bytes: Bytes, directory: &dyn Directory) -> Result<(Self, Vec<RoaringBitmap>, Vec<u8>)> {
-        let file = Container::parse(bytes, directory.path().join(FILE), Kind::MANIFEST)?;
-        file.verify(|tag| [META, TOMBSTONES, PAYLOAD].iter().find(|id| id.tag == tag).map_or("unknown", |id| id.name))?;
+        let file = Container::parse(bytes, directory.path().join(FILE), Kind::MANIFEST, &SECTIONS)?;
         let mut manifest: Self =
             serde_json::from_slice(file.section(META)?).map_err(|e| file.damaged(META.name, e.to_string()))?;
         manifest.check().map_err(|detail| file.damaged(META.name, detail))?;
@@ -114,7 +115,7 @@ impl Manifest {
 
     /// The digest of the newest commit's manifest, without reading more of it than that.
     pub(crate) fn newest_digest(directory: &dyn Directory) -> Result<u64> {
-        Container::open(directory, FILE, Kind::MANIFEST).map(|file| file.digest())
+        Container::open(directory, FILE, Kind::MANIFEST, &SECTIONS).map(|file| file.digest())
     }
 
     /// What no checksum tells: that the numbers make sense and the files are files of this folder.
@@ -154,8 +155,10 @@ impl Manifest {
             entry.tombstone_bytes = (sets.len() - start) as u64;
         }
         let meta = serde_json::to_vec(self).map_err(|e| Error::io("write", directory.path().join(FILE), e.into()))?;
-        directory
-            .atomic_replace(FILE, &to_bytes(Kind::MANIFEST, &[(META, &meta), (TOMBSTONES, &sets), (PAYLOAD, payload)]))
+        let sections: [(_, &[u8]); 3] = [(META, &meta), (TOMBSTONES, &sets), (PAYLOAD, payload)];
+        let bytes =
+            to_bytes(Kind::MANIFEST, &sections).map_err(|e| Error::io("write", directory.path().join(FILE), e))?;
+        directory.atomic_replace(FILE, &bytes)
     }
 
     /// Whether the manifest speaks of this file.

@@ -70,7 +70,7 @@ pub(super) fn merge(
             }
         }
         let shard = &shards[at].shard;
-        let tokens: ResidualTokens<'_> = shard.tokens(ord);
+        let tokens: ResidualTokens<'_> = shard.fine_tokens(ord)?;
         writer.add(shard.doc_id(ord), &tokens);
     }
     progress.report(Stage::Merge, total, total);

@@ -85,6 +85,8 @@ pub enum Stage {
     Code,
     /// Joining shards; counted in documents.
     Merge,
+    /// Checking shards; counted in shards.
+    Verify,
 }
 
 /// Hears how far a commit is, and may stop it; `()` does neither.
@@ -138,6 +140,8 @@ pub struct ShardInfo {
     pub centroids: usize,
     /// Bytes of the file.
     pub bytes: u64,
+    /// Its sections by name, and their bytes.
+    pub sections: Vec<(&'static str, u64)>,
 }
 
 impl IndexInfo {
@@ -219,6 +223,23 @@ impl Index {
     /// When a file is missing, damaged or from a newer version.
     pub fn searcher(&self) -> Result<Searcher> {
         Ok(Searcher::new(Snapshot::open(&self.directory)?, self.backend.clone()))
+    }
+
+    /// Reads everything that the newest commit names and checks every checksum and cross-reference; `progress` hears of
+    /// shards done ([`Stage::Verify`]). Returns what is wrong, file by file: nothing in a sound index.
+    pub fn verify(&self, progress: &dyn Progress) -> Vec<Error> {
+        let snapshot = match Snapshot::open(&self.directory) {
+            Ok(snapshot) => snapshot,
+            Err(e) => return vec![e],
+        };
+        let total = snapshot.shards.len() as u64;
+        let mut wrong = Vec::new();
+        for (done, live) in (0..).zip(&snapshot.shards) {
+            progress.report(Stage::Verify, done, total);
+            wrong.extend(live.shard.verify().err());
+        }
+        progress.report(Stage::Verify, total, total);
+        wrong
     }
 
     /// The writer; there is one at a time, over all processes.
@@ -335,6 +356,7 @@ impl LiveShard {
             tokens: self.shard.token_count(),
             centroids: self.shard.codec().centroid_count(),
             bytes: self.shard.file_len() as u64,
+            sections: self.shard.sections().map(|(name, bytes)| (name, bytes as u64)).collect(),
         }
     }
 }

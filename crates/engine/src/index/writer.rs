@@ -215,6 +215,7 @@ fn next_file(counter: &mut u64, stem: &str, extension: &str) -> String {
 /// Opens, and so checks, a shard just written.
 fn open_shard(directory: &dyn Directory, file: String, codec: &Arc<ResidualCodec>) -> Result<LiveShard> {
     let shard = Shard::open(directory, &file, codec.clone())?;
+    shard.verify()?;
     let entry = ShardEntry { file, digest: shard.digest(), codec: codec.digest(), tombstone_bytes: 0 };
     Ok(LiveShard { entry, shard: Arc::new(shard), deleted: Default::default() })
 }
@@ -247,8 +248,8 @@ impl Builder<'_> {
         save(self.directory, self.next, last, &codec)?;
         for live in &self.outgrown {
             for doc in live.docs() {
-                let tokens = live.shard.tokens(doc).len();
-                coder.add(live.shard.doc_id(doc), tokens, |out| out.extend(live.shard.decode(doc)))?;
+                let rows = live.shard.decode(doc)?;
+                coder.add(live.shard.doc_id(doc), rows.len() / codec.dim(), |out| out.extend(rows))?;
             }
             let recoded = coder.finish_shard()?;
             save(self.directory, self.next, recoded, &codec)?;
@@ -274,7 +275,7 @@ impl Builder<'_> {
         }
         for live in &self.outgrown {
             for doc in live.docs() {
-                let rows = live.shard.decode(doc);
+                let rows = live.shard.decode(doc)?;
                 rows.chunks_exact(dim).filter(|_| sampler.take()).for_each(|row| sample.extend_from_slice(row));
             }
         }

@@ -9,6 +9,7 @@ use super::allowed::Allowed;
 use super::probe::{self, Probed};
 use super::shortlist::{Candidate, Shortlist};
 use crate::backend::EncodedQuery;
+use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 use crate::shard::BLOCK_DOCS;
@@ -46,7 +47,7 @@ pub(super) fn gather(
     allowed: &Allowed,
     accumulators: &mut Accumulators,
     shortlist: &mut Shortlist,
-) -> usize {
+) -> Result<usize> {
     let centroids = live.shard.codec().centroid_count();
     let mut probes = probes.min(centroids);
     let before = shortlist.clone();
@@ -54,10 +55,10 @@ pub(super) fn gather(
         let probed = probe::probe(query, probes);
         let mut found = 0;
         for block in 0..live.shard.blocks() {
-            found += gather_block((shard, live), block, &probed, allowed, accumulators, shortlist);
+            found += gather_block((shard, live), block, &probed, allowed, accumulators, shortlist)?;
         }
         if probes == centroids || found >= wanted.min(allowed.count()) {
-            return found;
+            return Ok(found);
         }
         probes = (probes * WIDEN).min(centroids);
         shortlist.clone_from(&before);
@@ -71,7 +72,7 @@ fn gather_block(
     allowed: &Allowed,
     accumulators: &mut Accumulators,
     shortlist: &mut Shortlist,
-) -> usize {
+) -> Result<usize> {
     let first = block * BLOCK_DOCS;
     let docs = (live.shard.doc_count() - first).min(BLOCK_DOCS);
     let sums = &mut *accumulators.0;
@@ -83,7 +84,7 @@ fn gather_block(
         let stamp = stamp << SCORE_BITS;
         for &(centroid, gain) in &row.centroids {
             let add = (gain * steps) as u32;
-            for &doc in live.shard.postings(block, centroid) {
+            for &doc in live.shard.postings(block, centroid)? {
                 let sum = &mut sums[usize::from(doc)];
                 // Best first: who has this row's stamp has a better score from it.
                 let added = stamp | ((*sum & SCORE_MASK) + add).min(SCORE_MASK);
@@ -94,7 +95,7 @@ fn gather_block(
     allowed.clear_others(first as u32, &mut sums[..docs]);
     let floor = probed.iter().map(|row| row.floor).sum();
     let step = if steps > 0.0 { 1.0 / steps } else { 0.0 };
-    shortlist_best(&sums[..docs], (floor, step), (shard, first as u32), shortlist)
+    Ok(shortlist_best(&sums[..docs], (floor, step), (shard, first as u32), shortlist))
 }
 
 /// Pushes what may belong to the shortlist; returns how many documents collected anything.

@@ -195,26 +195,40 @@ impl Searcher {
         let mut clock = Clock::start();
         let queries = self.encode(query, &mut room.tables);
         let centroids = clock.lap();
-        let (gathered, candidates) = self.candidates(&queries, params, &mut room.accumulators);
-        let gather = clock.lap();
+        let found = self.find(&queries, params, &mut room.accumulators, &mut clock);
+        room.tables.extend(queries.into_values().map(|query| query.table));
+        self.rooms().push(room);
+        let mut found = found?;
+        found.timings.centroids = centroids;
+        Ok(found)
+    }
+
+    /// The stages after the first.
+    fn find(
+        &self,
+        queries: &Queries,
+        params: &SearchParams,
+        accumulators: &mut Accumulators,
+        clock: &mut Clock,
+    ) -> Result<SearchResult> {
         let (backend, shards) = (&*self.backend, &self.snapshot.shards);
+        let (gathered, candidates) = self.candidates(queries, params, accumulators)?;
+        let gather = clock.lap();
         let refined = if self.snapshot.manifest.fine { params.refined() } else { 0 };
         let (keep, budget) = (params.k.max(refined), params.rescored.max(params.k).max(refined));
         let ranked = gathered.len() > budget;
-        let kept = prune::prune(backend, shards, &queries, gathered, budget);
+        let kept = prune::prune(backend, shards, queries, gathered, budget)?;
         let prune = clock.lap();
         let plan = rescore::Plan { keep, confidence: ranked.then_some(params.confidence) };
-        let (scored, rescored) = rescore::rescore(backend, shards, &queries, kept, plan);
+        let (scored, rescored) = rescore::rescore(backend, shards, queries, kept, plan)?;
         let rescore = clock.lap();
         let hits = match refined {
             0 => scored.iter().map(|s| s.hit).collect(),
-            _ => refine::refine(backend, shards, &queries, &scored, params.k),
+            _ => refine::refine(backend, shards, queries, &scored, params.k)?,
         };
-        let timings = Timings { centroids, gather, prune, rescore, refine: clock.lap() };
-        room.tables.extend(queries.into_values().map(|query| query.table));
-        self.rooms().push(room);
+        let timings = Timings { centroids: Duration::ZERO, gather, prune, rescore, refine: clock.lap() };
         let refined = if refined > 0 { scored.len() } else { 0 };
-        let exact_among_candidates = rescored == candidates && refined == 0;
+        let exact_among_candidates = rescored == candidates && (refined == 0 || refined == candidates);
         Ok(SearchResult { hits, candidates, rescored, refined, exact_among_candidates, timings })
     }
 
@@ -225,7 +239,7 @@ impl Searcher {
         queries: &Queries,
         params: &SearchParams,
         accumulators: &mut Accumulators,
-    ) -> (Vec<Candidate>, usize) {
+    ) -> Result<(Vec<Candidate>, usize)> {
         let rescored = params.rescored.max(params.k);
         let mut shortlist = Shortlist::new(params.shortlisted.max(rescored));
         let (mut all, mut found) = (Vec::new(), 0);
@@ -237,12 +251,12 @@ impl Searcher {
             } else {
                 let query = &queries[&live.entry.codec];
                 let budget = (params.probes, rescored);
-                found += gather::gather((shard, live), query, budget, &allowed, accumulators, &mut shortlist);
+                found += gather::gather((shard, live), query, budget, &allowed, accumulators, &mut shortlist)?;
             }
         }
         all.extend(shortlist.into_candidates());
         all.sort_unstable_by_key(|c| (c.shard, c.doc));
-        (all, found)
+        Ok((all, found))
     }
 
     fn rooms(&self) -> std::sync::MutexGuard<'_, Vec<Room>> {

@@ -4,6 +4,7 @@
 use super::Queries;
 use super::shortlist::{Candidate, Shortlist, by_shard};
 use crate::backend::Backend;
+use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 
@@ -14,16 +15,16 @@ pub(super) fn prune(
     queries: &Queries,
     candidates: Vec<Candidate>,
     budget: usize,
-) -> Vec<Candidate> {
+) -> Result<Vec<Candidate>> {
     if candidates.len() <= budget {
-        return candidates;
+        return Ok(candidates);
     }
     let mut kept = Shortlist::new(budget);
     for (at, run) in by_shard(&candidates) {
         let docs: Vec<DocOrd> = run.iter().map(|c| c.doc).collect();
         let mut scores = vec![0.0; docs.len()];
-        backend.approximate(&shards[at].shard, &queries[&shards[at].entry.codec], &docs, &mut scores);
+        backend.approximate(&shards[at].shard, &queries[&shards[at].entry.codec], &docs, &mut scores)?;
         run.iter().zip(scores).for_each(|(candidate, score)| kept.push(Candidate { score, ..*candidate }));
     }
-    kept.into_candidates()
+    Ok(kept.into_candidates())
 }

@@ -7,6 +7,7 @@ use super::rescore::Scored;
 use super::shortlist::{Candidate, by_shard};
 use super::{Hit, Queries, TopK};
 use crate::backend::Backend;
+use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 
@@ -17,7 +18,7 @@ pub(super) fn refine(
     queries: &Queries,
     scored: &[Scored],
     k: usize,
-) -> Vec<Hit> {
+) -> Result<Vec<Hit>> {
     let mut candidates: Vec<Candidate> = scored.iter().map(|s| s.at).collect();
     candidates.sort_unstable_by_key(|c| (c.shard, c.doc));
     let mut best = TopK::new(k);
@@ -25,8 +26,8 @@ pub(super) fn refine(
         let shard = &shards[at].shard;
         let docs: Vec<DocOrd> = run.iter().map(|c| c.doc).collect();
         let mut scores = vec![0.0; docs.len()];
-        backend.refine(shard, &queries[&shards[at].entry.codec], &docs, &mut scores);
+        backend.refine(shard, &queries[&shards[at].entry.codec], &docs, &mut scores)?;
         docs.iter().zip(scores).for_each(|(&doc, score)| best.push(Hit { doc: shard.doc_id(doc), score }));
     }
-    best.into_sorted()
+    Ok(best.into_sorted())
 }

@@ -7,6 +7,7 @@
 use super::shortlist::{Candidate, by_shard};
 use super::{Hit, Queries, TopK};
 use crate::backend::Backend;
+use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 
@@ -42,11 +43,11 @@ pub(super) fn rescore(
     queries: &Queries,
     mut candidates: Vec<Candidate>,
     plan: Plan,
-) -> (Vec<Scored>, usize) {
+) -> Result<(Vec<Scored>, usize)> {
     let mut best = TopK::new(plan.keep);
     let Some(confidence) = plan.confidence else {
-        score(backend, shards, queries, &candidates, |scored| best.push(scored));
-        return (best.into_sorted(), candidates.len());
+        score(backend, shards, queries, &candidates, |scored| best.push(scored))?;
+        return Ok((best.into_sorted(), candidates.len()));
     };
     candidates.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then((a.shard, a.doc).cmp(&(b.shard, b.doc))));
     let mut gains = Gains::default();
@@ -61,11 +62,11 @@ pub(super) fn rescore(
         score(backend, shards, queries, batch, |scored| {
             gains.add(scored.hit.score - scored.at.score);
             best.push(scored);
-        });
+        })?;
         done += batch.len();
         left = rest;
     }
-    (best.into_sorted(), done)
+    Ok((best.into_sorted(), done))
 }
 
 fn score(
@@ -74,15 +75,16 @@ fn score(
     queries: &Queries,
     candidates: &[Candidate],
     mut each: impl FnMut(Scored),
-) {
+) -> Result<()> {
     for (at, run) in by_shard(candidates) {
         let shard = &shards[at].shard;
         let docs: Vec<DocOrd> = run.iter().map(|c| c.doc).collect();
         let mut scores = vec![0.0; docs.len()];
-        backend.score(shard, &queries[&shards[at].entry.codec], &docs, &mut scores);
+        backend.score(shard, &queries[&shards[at].entry.codec], &docs, &mut scores)?;
         let scored = run.iter().zip(scores);
         scored.for_each(|(&at, score)| each(Scored { hit: Hit { doc: shard.doc_id(at.doc), score }, at }));
     }
+    Ok(())
 }
 
 /// How much scores gain over those by centroids alone.

@@ -23,7 +23,8 @@ pub(super) const POSTING_OFFSETS: SectionId = SectionId::new(b"POFF", "posting o
 /// `u16[postings]`: for each block of documents and each centroid, the documents, ascending.
 pub(super) const POSTINGS: SectionId = SectionId::new(b"POST", "postings");
 
-const ALL: [SectionId; 9] = [META, DOC_IDS, OFFSETS, CENTROIDS, FACTORS, CODES, FINE, POSTING_OFFSETS, POSTINGS];
+pub(super) const ALL: [SectionId; 9] =
+    [META, DOC_IDS, OFFSETS, CENTROIDS, FACTORS, CODES, FINE, POSTING_OFFSETS, POSTINGS];
 
 /// Documents whose postings lie together: their positions in the block take 16 bits.
 pub(crate) const BLOCK_DOCS: usize = 1 << 16;
@@ -56,8 +57,4 @@ pub(super) fn check(file: &Container, meta: &Meta, codec: &ResidualCodec) -> Res
         && u64::from(meta.docs) <= meta.tokens
         && meta.postings <= meta.tokens;
     if good { Ok(()) } else { Err(file.damaged(META.name, format!("{meta:?}"))) }
-}
-
-pub(super) fn section_name(tag: [u8; 4]) -> &'static str {
-    ALL.iter().find(|id| id.tag == tag).map_or("unknown section", |id| id.name)
 }

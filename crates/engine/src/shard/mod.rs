@@ -8,14 +8,15 @@ mod layout;
 mod writer;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use latewood_simd::ResidualTokens;
+use latewood_simd::{ResidualTokens, prefetch};
 
 use crate::codec::ResidualCodec;
 use crate::directory::Directory;
 use crate::error::Result;
-use crate::format::{Container, Kind, Located};
+use crate::format::{Container, Kind, Lazy, Located, SectionId};
 use crate::ids::{CentroidId, DocId, DocOrd};
 
 pub(crate) use layout::BLOCK_DOCS;
@@ -32,12 +33,12 @@ pub struct Shard {
     tokens: usize,
     doc_ids: Located<u64>,
     offsets: Located<u32>,
-    centroids: Located<u16>,
-    factors: Located<u16>,
-    codes: Located<u8>,
-    fine: Option<Located<u8>>,
+    centroids: Lazy<u16>,
+    factors: Lazy<u16>,
+    codes: Lazy<u8>,
+    fine: Option<Lazy<u8>>,
     posting_offsets: Located<u32>,
-    postings: Located<u16>,
+    postings: Lazy<u16>,
 }
 
 impl fmt::Debug for Shard {
@@ -48,28 +49,33 @@ impl fmt::Debug for Shard {
 }
 
 impl Shard {
-    /// Opens the file `name`, coded with `codec`, and checks all of it.
+    /// Opens the file `name`, coded with `codec`. What there is of each token and posting is checked when first read.
     pub(crate) fn open(directory: &dyn Directory, name: &str, codec: Arc<ResidualCodec>) -> Result<Self> {
-        let file = Container::open(directory, name, Kind::SHARD)?;
-        file.verify(layout::section_name)?;
+        let file = Container::open(directory, name, Kind::SHARD, &layout::ALL)?;
         let meta = file.values::<layout::Meta>(layout::META, 1)?[0];
         layout::check(&file, &meta, &codec)?;
-        let (docs, tokens) = (meta.docs as usize, meta.tokens as usize);
-        let postings = meta.postings as usize;
+        let (docs, tokens, postings) = (meta.docs as usize, meta.tokens as usize, meta.postings as usize);
+        let lists = docs.div_ceil(BLOCK_DOCS) * codec.centroid_count();
         let (plane, fine_plane) = codec.planes();
-        let fine = if fine_plane > 0 { Some(file.locate(layout::FINE, tokens * fine_plane)?) } else { None };
+        let largest = (codec.centroid_count() - 1) as u16;
+        let bytes = |id: SectionId, count| file.lazy(id.name, file.locate::<u8>(id, count)?, |_| true);
+        let numbers = |id: SectionId, count, largest: u16| {
+            // The largest of all, rather than the first that is too large: it takes a sixteenth of the time.
+            let valid = move |values: &[u16]| values.iter().fold(0, |a, &x| a.max(x)) <= largest;
+            file.lazy(id.name, file.locate::<u16>(id, count)?, valid)
+        };
         let shard = Self {
             docs,
             tokens,
-            doc_ids: file.locate(layout::DOC_IDS, docs)?,
-            offsets: file.locate(layout::OFFSETS, docs + 1)?,
-            centroids: file.locate(layout::CENTROIDS, tokens)?,
-            factors: file.locate(layout::FACTORS, tokens)?,
-            codes: file.locate(layout::CODES, tokens * plane)?,
-            fine,
-            posting_offsets: file
-                .locate(layout::POSTING_OFFSETS, docs.div_ceil(BLOCK_DOCS) * codec.centroid_count() + 1)?,
-            postings: file.locate(layout::POSTINGS, postings)?,
+            doc_ids: file.located(layout::DOC_IDS, docs)?,
+            offsets: file.located(layout::OFFSETS, docs + 1)?,
+            centroids: numbers(layout::CENTROIDS, tokens, largest)?,
+            factors: numbers(layout::FACTORS, tokens, u16::MAX)?,
+            codes: bytes(layout::CODES, tokens * plane)?,
+            fine: if fine_plane > 0 { Some(bytes(layout::FINE, tokens * fine_plane)?) } else { None },
+            posting_offsets: file.located(layout::POSTING_OFFSETS, lists + 1)?,
+            // A posting beyond the last document of a block is found by nobody.
+            postings: numbers(layout::POSTINGS, postings, u16::MAX)?,
             codec,
             file,
         };
@@ -79,7 +85,7 @@ impl Shard {
 
     /// What search relies on: ids ascend, runs are in order and not empty, numbers point inside.
     fn check_content(&self) -> Result<()> {
-        let bad = |id: crate::format::SectionId, detail: &str| Err(self.file.damaged(id.name, detail.into()));
+        let bad = |id: SectionId, detail: &str| Err(self.file.damaged(id.name, detail.into()));
         if !self.file.at(&self.doc_ids).is_sorted_by(|a, b| a < b) {
             return bad(layout::DOC_IDS, "document ids do not ascend");
         }
@@ -87,19 +93,29 @@ impl Shard {
         if offsets[0] != 0 || offsets[self.docs] as usize != self.tokens || !offsets.is_sorted_by(|a, b| a < b) {
             return bad(layout::OFFSETS, "the runs of tokens are not in order");
         }
-        let centroids = self.codec.centroid_count();
-        if self.file.at(&self.centroids).iter().any(|&c| usize::from(c) >= centroids) {
-            return bad(layout::CENTROIDS, "a centroid is not in the codec");
-        }
         let lists = self.file.at(&self.posting_offsets);
-        let postings = self.file.at(&self.postings);
-        if lists[0] != 0 || lists[lists.len() - 1] as usize != postings.len() || !lists.is_sorted() {
+        if lists[0] != 0 || !lists.is_sorted() {
             return bad(layout::POSTING_OFFSETS, "the lists are not in order");
         }
-        let last = (self.blocks() - 1) * centroids;
-        let in_last = self.docs - (self.blocks() - 1) * BLOCK_DOCS;
-        if postings[lists[last] as usize..].iter().any(|&doc| usize::from(doc) >= in_last) {
-            return bad(layout::POSTINGS, "a posting is not in the shard");
+        Ok(())
+    }
+
+    /// Checks all that opening leaves for later.
+    ///
+    /// # Errors
+    /// When anything is damaged; the error names the section.
+    pub(crate) fn verify(&self) -> Result<()> {
+        self.file.verify()?;
+        (0..self.docs as u32).try_for_each(|doc| self.tokens(DocOrd(doc)).map(drop))?;
+        let lists = self.file.at(&self.posting_offsets);
+        let postings = self.file.get(&self.postings, 0..lists[lists.len() - 1] as usize)?;
+        let centroids = self.codec.centroid_count();
+        for (at, list) in lists.windows(2).enumerate() {
+            let in_block = (self.docs - at / centroids * BLOCK_DOCS).min(BLOCK_DOCS);
+            let list = &postings[list[0] as usize..list[1] as usize];
+            if !list.is_sorted_by(|a, b| a < b) || list.last().is_some_and(|&doc| usize::from(doc) >= in_block) {
+                return Err(self.damaged(layout::POSTINGS.name, format!("list {at} is not in order")));
+            }
         }
         Ok(())
     }
@@ -137,33 +153,97 @@ impl Shard {
         self.doc_ids().binary_search(&doc.0).ok().map(|at| DocOrd(at as u32))
     }
 
-    /// The coded tokens of a document.
+    /// Number of a document's tokens.
     ///
     /// # Panics
     /// When `doc` is not in the shard.
-    pub fn tokens(&self, doc: DocOrd) -> ResidualTokens<'_> {
+    pub fn token_count_of(&self, doc: DocOrd) -> usize {
+        self.run(doc).len()
+    }
+
+    fn run(&self, doc: DocOrd) -> Range<usize> {
         let offsets = self.file.at(&self.offsets);
-        let run = offsets[doc.0 as usize] as usize..offsets[doc.0 as usize + 1] as usize;
-        let (plane, fine_plane) = self.codec.planes();
-        let fine = self.fine.as_ref().map_or(&[] as &[u8], |fine| self.file.at(fine));
-        ResidualTokens {
+        offsets[doc.0 as usize] as usize..offsets[doc.0 as usize + 1] as usize
+    }
+
+    /// The coded tokens of a document, without their fine codes.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    ///
+    /// # Panics
+    /// When `doc` is not in the shard.
+    pub fn tokens(&self, doc: DocOrd) -> Result<ResidualTokens<'_>> {
+        let run = self.run(doc);
+        let (plane, _) = self.codec.planes();
+        Ok(ResidualTokens {
             bits: self.codec.bits(),
             dim: self.codec.dim(),
             levels: self.codec.levels(),
             scales: self.codec.scales(),
-            centroids: &self.file.at(&self.centroids)[run.clone()],
-            factors: &self.file.at(&self.factors)[run.clone()],
-            codes: &self.file.at(&self.codes)[run.start * plane..run.end * plane],
-            fine: &fine[run.start * fine_plane..run.end * fine_plane],
-        }
+            centroids: self.file.get(&self.centroids, run.clone())?,
+            factors: self.file.get(&self.factors, run.clone())?,
+            codes: self.file.get(&self.codes, run.start * plane..run.end * plane)?,
+            fine: &[],
+        })
     }
 
-    /// The tokens of a document as unit rows `[n, d]`, as near to what was added as the codec keeps them.
+    /// The coded tokens of a document with their fine codes, if the index has any.
+    ///
+    /// # Errors
+    /// As [`Shard::tokens`].
     ///
     /// # Panics
-    /// When `doc` is not in the shard.
-    pub fn decode(&self, doc: DocOrd) -> Vec<f32> {
-        self.codec.decode(&self.tokens(doc))
+    /// As [`Shard::tokens`].
+    pub fn fine_tokens(&self, doc: DocOrd) -> Result<ResidualTokens<'_>> {
+        let (run, (_, plane)) = (self.run(doc), self.codec.planes());
+        let fine = match &self.fine {
+            Some(fine) => self.file.get(fine, run.start * plane..run.end * plane)?,
+            None => &[],
+        };
+        Ok(ResidualTokens { fine, ..self.tokens(doc)? })
+    }
+
+    /// The centroids of a document's tokens.
+    ///
+    /// # Errors
+    /// As [`Shard::tokens`].
+    ///
+    /// # Panics
+    /// As [`Shard::tokens`].
+    pub(crate) fn centroids(&self, doc: DocOrd) -> Result<&[u16]> {
+        self.file.get(&self.centroids, self.run(doc))
+    }
+
+    /// Asks the processor for what [`Shard::centroids`] reads.
+    pub(crate) fn prefetch_centroids(&self, doc: DocOrd) {
+        prefetch(self.file.unread(&self.centroids, self.run(doc)));
+    }
+
+    /// Asks the processor for what [`Shard::tokens`] reads.
+    pub(crate) fn prefetch_tokens(&self, doc: DocOrd) {
+        let (run, (plane, _)) = (self.run(doc), self.codec.planes());
+        prefetch(self.file.unread(&self.centroids, run.clone()));
+        prefetch(self.file.unread(&self.factors, run.clone()));
+        prefetch(self.file.unread(&self.codes, run.start * plane..run.end * plane));
+    }
+
+    /// Asks the processor for the fine codes that [`Shard::fine_tokens`] reads.
+    pub(crate) fn prefetch_fine(&self, doc: DocOrd) {
+        let (run, (_, plane)) = (self.run(doc), self.codec.planes());
+        let fine = self.fine.as_ref().map(|fine| self.file.unread(fine, run.start * plane..run.end * plane));
+        prefetch(fine.unwrap_or_default());
+    }
+
+    /// The tokens of a document as rows `[n, d]` near unit length, as near to what was added as the codec keeps them.
+    ///
+    /// # Errors
+    /// As [`Shard::tokens`].
+    ///
+    /// # Panics
+    /// As [`Shard::tokens`].
+    pub fn decode(&self, doc: DocOrd) -> Result<Vec<f32>> {
+        Ok(self.codec.decode(&self.fine_tokens(doc)?))
     }
 
     /// Number of blocks of [`BLOCK_DOCS`] documents.
@@ -172,10 +252,18 @@ impl Shard {
     }
 
     /// The documents of a block that have a token at a centroid, ascending, counted from the block's first.
-    pub(crate) fn postings(&self, block: usize, centroid: CentroidId) -> &[u16] {
+    ///
+    /// # Errors
+    /// When they are damaged.
+    pub(crate) fn postings(&self, block: usize, centroid: CentroidId) -> Result<&[u16]> {
         let at = block * self.codec.centroid_count() + centroid.0 as usize;
         let lists = self.file.at(&self.posting_offsets);
-        &self.file.at(&self.postings)[lists[at] as usize..lists[at + 1] as usize]
+        self.file.get(&self.postings, lists[at] as usize..lists[at + 1] as usize)
+    }
+
+    /// The sections of the file: name and bytes.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = (&'static str, usize)> + '_ {
+        self.file.sizes()
     }
 
     /// Whether a newer writer asked older ones to keep off.
