@@ -38,6 +38,9 @@ fn a_folder_goes_in_and_answers_come_out() {
     let first_line = lines[hit["lines"]["start"].as_u64().unwrap() as usize - 1];
     assert!(hit["text"].as_str().unwrap().starts_with(first_line), "the line range is exact");
 
+    let checked = run(dir.path(), &["verify", "--json"]).json().remove(0);
+    assert_eq!(checked["sound"], true, "{checked}");
+
     let hit = first(&run(dir.path(), &["search", "mortgage instalments", "--json"]));
     assert_eq!(hit["path"], "src/interest.py");
     let score = hit["score"].as_f64().unwrap();

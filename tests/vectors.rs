@@ -77,3 +77,44 @@ fn what_is_wrong_with_arrays_or_settings_is_named() {
     fails(&build, &["document 0 of arrays", "row 0, column 0 is NaN"]);
     fails(&["vectors", "search", "--queries", "arrays", "--index", "none"], &["none", "no index"]);
 }
+
+/// Built, deleted from, checked, compacted, exported, and built again from the export.
+#[test]
+fn an_index_is_looked_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let collection = repository().join("tests/collection");
+    run(dir.path(), &["vectors", "encode", collection.to_str().unwrap(), "--out", "arrays"]);
+    let build = |from: &str, index: &str| {
+        let built = run(dir.path(), &["vectors", "build", "--embeddings", from, "--index", index, "--opt", "fine=1"]);
+        assert_eq!(built.code, 0, "{}", built.stderr);
+        built.json().remove(0)
+    };
+    let rows = build("arrays", "ix")["rows"].clone();
+    let ok = |args: &[&str]| {
+        let got = run(dir.path(), args);
+        assert_eq!(got.code, 0, "{args:?}: {}{}", got.stdout, got.stderr);
+        got.stdout
+    };
+    assert!(ok(&["verify", "--index", "ix"]).contains("sound"));
+    assert!(ok(&["compact", "--index", "ix"]).contains("before"));
+    let exported = run(dir.path(), &["export", "--index", "ix", "--out", "again", "--json"]).json().remove(0);
+    assert_eq!((exported["documents"].as_u64(), &exported["rows"]), (Some(11), &rows));
+    assert_eq!(build("again", "ix2")["rows"], rows);
+    let hits = |index: &str, file: &str| {
+        ok(&["vectors", "search", "--queries", "arrays", "--index", index, "-k", "1", "--run", file]);
+        let text = fs::read_to_string(dir.path().join(file)).unwrap();
+        text.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(hits("ix", "a.run"), hits("ix2", "b.run"));
+
+    let shard = fs::read_dir(dir.path().join("ix")).unwrap().map(|entry| entry.unwrap().path());
+    let shard = shard.filter(|path| path.extension().is_some_and(|e| e == "lws")).max().unwrap();
+    let mut bytes = fs::read(&shard).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x20;
+    fs::write(&shard, bytes).unwrap();
+    let found = run(dir.path(), &["verify", "--index", "ix"]);
+    assert_eq!(found.code, 2);
+    let name = shard.file_name().unwrap().to_str().unwrap();
+    assert!(found.stdout.contains(name) && found.stdout.contains("checksum"), "{}", found.stdout);
+}

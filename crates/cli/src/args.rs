@@ -43,6 +43,12 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measure search quality and speed on a collection with judgements
     Eval(EvalArgs),
+    /// Check every byte of an index; exit code 2 and what is wrong if it is damaged
+    Verify(MaintainArgs),
+    /// Rewrite an index without what is deleted, in as few files as there can be
+    Compact(MaintainArgs),
+    /// Write an index's vectors as .npy arrays: vectors.npy, doclens.npy and docids.txt
+    Export(ExportArgs),
     /// Index and search token embeddings from elsewhere, given as .npy arrays
     #[command(subcommand)]
     Vectors(VectorsCommand),
@@ -59,6 +65,24 @@ pub(crate) enum VectorsCommand {
     Search(VectorsSearchArgs),
     /// Encode a BEIR folder into such arrays
     Encode(VectorsEncodeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct MaintainArgs {
+    /// A folder that is indexed, or one below it [default: the current one]
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    /// A folder that is indexed, or one below it [default: the current one]
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) path: Option<PathBuf>,
+
+    /// The folder to write, made if it is missing
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]

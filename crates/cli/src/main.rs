@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         Command::Status(own) => commands::status::run(&args, own),
         Command::Serve(own) => commands::serve::run(&args, own),
         Command::Eval(own) => commands::eval::run(&args, own),
+        Command::Verify(own) => commands::maintain::verify(&args, own),
+        Command::Compact(own) => commands::maintain::compact(&args, own),
+        Command::Export(own) => commands::maintain::export(&args, own),
         Command::Vectors(own) => commands::vectors::run(&args, own),
     };
     match result {

@@ -53,11 +53,12 @@ impl Progress {
         }
     }
 
-    pub(crate) fn building(&self, stage: Stage, done: u64, total: u64) {
+    fn building(&self, stage: Stage, done: u64, total: u64) {
         match stage {
             Stage::Train => self.show("clustering", "", done, total),
             Stage::Code => self.show("compressing", "", done, total),
             Stage::Merge => self.show("merging", "", done, total),
+            Stage::Verify => self.show("checking", "", done, total),
             _ => {}
         }
     }
@@ -70,6 +71,15 @@ impl Progress {
             EvalEvent::Searched { done, total } => self.show("searching", "", done as u64, total as u64),
             _ => {}
         }
+    }
+}
+
+/// The engine's stages, shown.
+pub(crate) struct Building<'a>(pub(crate) &'a Progress);
+
+impl latewood::engine::Progress for Building<'_> {
+    fn report(&self, stage: Stage, done: u64, total: u64) {
+        self.0.building(stage, done, total);
     }
 }
 

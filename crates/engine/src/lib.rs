@@ -57,5 +57,5 @@ pub use error::{Error, Result};
 pub use format::FORMAT_VERSION;
 pub use ids::{CentroidId, DocId, DocOrd};
 pub use index::{Commit, Index, IndexInfo, IndexOptions, IndexWriter, Progress, ShardInfo, Stage};
-pub use search::{Hit, Prefilter, SearchParams, SearchResult, Searcher, Timings};
+pub use search::{Alignment, Hit, Prefilter, SearchParams, SearchResult, Searcher, Timings};
 pub use shard::Shard;

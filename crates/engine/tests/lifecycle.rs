@@ -53,6 +53,35 @@ fn what_is_committed_is_found_and_nothing_else() {
 }
 
 #[test]
+fn compacting_leaves_one_shard_and_nothing_dead() {
+    let from = collection(200, 1, 8);
+    let index = Index::create(RamDirectory::new(), IndexOptions::new(DIM)).unwrap();
+    let mut writer = index.writer().unwrap();
+    assert_eq!(writer.compact(&()).unwrap().generation, 0, "an empty index is as compact as it can be");
+    for docs in from.docs.chunks(60) {
+        docs.iter().for_each(|(id, doc)| writer.add(*id, doc.view()).unwrap());
+        writer.commit(Some(b"kept"), &()).unwrap();
+    }
+    (0..20).for_each(|id| assert!(writer.delete(DocId(id))));
+    writer.commit(None, &()).unwrap();
+    let before = index.searcher().unwrap().info();
+    assert!(before.shards.len() > 1 && before.shards.iter().any(|shard| shard.deleted > 0));
+    let found = index.searcher().unwrap().search(&from.queries[0], &SearchParams::new(300)).unwrap().hits;
+
+    writer.compact(&()).unwrap();
+    let searcher = index.searcher().unwrap();
+    let info = searcher.info();
+    let codecs = info.shards.iter().map(|shard| shard.centroids).collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!((info.shards.len(), info.docs()), (codecs, 180), "a shard for each codec");
+    assert!(info.shards.iter().all(|shard| shard.deleted == 0) && info.bytes() < before.bytes());
+    assert_eq!(searcher.search(&from.queries[0], &SearchParams::new(300)).unwrap().hits, found);
+    assert_eq!(searcher.payload(), b"kept");
+    assert!(index.verify(&()).is_empty());
+    let generation = info.generation;
+    assert_eq!(writer.compact(&()).unwrap().generation, generation, "there is nothing left to do");
+}
+
+#[test]
 fn a_dropped_writer_changes_nothing() {
     let from = collection(20, 1, 2);
     let index = Index::create(RamDirectory::new(), IndexOptions::new(DIM)).unwrap();

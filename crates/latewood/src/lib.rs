@@ -26,6 +26,7 @@ mod catalog;
 mod error;
 pub mod eval;
 mod location;
+pub mod maintain;
 mod reader;
 mod sync;
 mod text_index;

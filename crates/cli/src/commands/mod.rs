@@ -2,6 +2,7 @@
 
 pub(crate) mod eval;
 pub(crate) mod index;
+pub(crate) mod maintain;
 pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -20,12 +20,13 @@ pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
             json!({
                 "file": s.file, "documents": s.docs, "deleted": s.deleted, "tokens": s.tokens,
                 "centroids": s.centroids, "bytes": s.bytes,
+                "sections": s.sections.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
             })
         };
         let shards: Vec<_> = info.shards.iter().map(shard).collect();
         output::json_line(&json!({
             "index": index.path().display().to_string(), "root": index.root().display().to_string(), "model": info.model, "generation": info.generation,
-            "dim": info.dim, "bits": info.bits, "files": catalog.files.len(), "passages": info.docs(),
+            "dim": info.dim, "bits": info.bits, "fine_codes": info.fine, "codec_bytes": info.codec_bytes, "files": catalog.files.len(), "passages": info.docs(),
             "tokens": info.tokens(), "vector_bytes": info.bytes(), "text_bytes": text_bytes, "shards": shards,
             "skipped": output::skipped_by_reason(&skipped).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "backend": reader.backend(),

@@ -16,32 +16,63 @@ const MAX_SHARDS: usize = 8;
 /// A merge makes no shard of more tokens.
 const MAX_MERGED_TOKENS: usize = 8 << 20;
 
+/// When shards are rewritten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Policy {
+    /// When there are many of them, the smallest; when most of one is dead.
+    Tiered,
+    /// Wherever it leaves fewer shards or fewer dead documents.
+    Compact,
+}
+
 /// Which shards to rewrite together, as positions in `shards`.
-pub(super) fn plan(shards: &[LiveShard]) -> Vec<Vec<usize>> {
-    let mut groups = Vec::new();
+pub(super) fn plan(shards: &[LiveShard], policy: Policy) -> Vec<Vec<usize>> {
     let mut codecs: Vec<u64> = shards.iter().map(|s| s.entry.codec).collect();
     codecs.sort_unstable();
     codecs.dedup();
-    for codec in codecs {
-        let mut own: Vec<usize> = (0..shards.len()).filter(|&i| shards[i].entry.codec == codec).collect();
-        own.sort_by_key(|&i| shards[i].shard.token_count());
-        let (mut group, mut tokens) = (Vec::new(), 0);
-        if own.len() > MAX_SHARDS {
-            for &i in &own[..MAX_SHARDS] {
-                tokens += shards[i].shard.token_count();
-                if tokens > MAX_MERGED_TOKENS {
-                    break;
-                }
-                group.push(i);
+    codecs
+        .into_iter()
+        .flat_map(|codec| {
+            let mut own: Vec<usize> = (0..shards.len()).filter(|&i| shards[i].entry.codec == codec).collect();
+            own.sort_by_key(|&i| shards[i].shard.token_count());
+            match policy {
+                Policy::Tiered => tiered(shards, &own),
+                Policy::Compact => compact(shards, &own),
             }
-        }
-        let joined = if group.len() > 1 { group } else { Vec::new() };
-        let sparse = own
-            .into_iter()
-            .filter(|i| !joined.contains(i) && shards[*i].live_docs() * 2 < shards[*i].shard.doc_count());
-        groups.extend(sparse.map(|i| vec![i]));
-        if !joined.is_empty() {
-            groups.push(joined);
+        })
+        .collect()
+}
+
+/// Of the shards `own` of one codec, by size: the smallest together if there are too many, the sparse each alone.
+fn tiered(shards: &[LiveShard], own: &[usize]) -> Vec<Vec<usize>> {
+    let joined = if own.len() > MAX_SHARDS { fill(shards, &own[..MAX_SHARDS]).remove(0) } else { Vec::new() };
+    let joined = if joined.len() > 1 { joined } else { Vec::new() };
+    let sparse = |i: &&usize| !joined.contains(i) && shards[**i].live_docs() * 2 < shards[**i].shard.doc_count();
+    let mut groups: Vec<Vec<usize>> = own.iter().filter(sparse).map(|&i| vec![i]).collect();
+    if !joined.is_empty() {
+        groups.push(joined);
+    }
+    groups
+}
+
+/// All of them, in groups as large as a shard may be; not those that are alone and whole.
+fn compact(shards: &[LiveShard], own: &[usize]) -> Vec<Vec<usize>> {
+    let mut groups = fill(shards, own);
+    groups.retain(|group| group.len() > 1 || shards[group[0]].live_docs() < shards[group[0]].shard.doc_count());
+    groups
+}
+
+/// Puts shards together, in order, as long as they make no shard that is too large; there is at least one group.
+fn fill(shards: &[LiveShard], own: &[usize]) -> Vec<Vec<usize>> {
+    let (mut groups, mut tokens) = (vec![Vec::new()], 0);
+    for &i in own {
+        tokens += shards[i].shard.token_count();
+        match groups.last_mut() {
+            Some(group) if group.is_empty() || tokens <= MAX_MERGED_TOKENS => group.push(i),
+            _ => {
+                tokens = shards[i].shard.token_count();
+                groups.push(vec![i]);
+            }
         }
     }
     groups

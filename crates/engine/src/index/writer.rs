@@ -30,6 +30,7 @@ pub struct IndexWriter {
     snapshot: Snapshot,
     spool: Spool,
     changed: bool,
+    policy: merge::Policy,
     /// A write failed halfway: what is held may not be what was given.
     failed: bool,
     _lock: Box<dyn Lock>,
@@ -53,7 +54,16 @@ impl IndexWriter {
             return Err(Error::ReadOnly { dir: directory.path().into() });
         }
         let spool = Spool::new(directory.clone(), snapshot.manifest.dim);
-        let writer = Self { directory, backend, snapshot, spool, changed: false, failed: false, _lock: lock };
+        let writer = Self {
+            directory,
+            backend,
+            snapshot,
+            spool,
+            changed: false,
+            policy: merge::Policy::Tiered,
+            failed: false,
+            _lock: lock,
+        };
         // A writer killed within its commit may leave a manifest that is seen and not yet durable: it must be, before
         // the files of the commit before it go.
         writer.directory.sync()?;
@@ -106,6 +116,20 @@ impl IndexWriter {
         self.check_failed()?;
         let result = self.try_commit(payload, progress);
         self.failed = matches!(&result, Err(e) if !matches!(e, Error::Cancelled));
+        result
+    }
+
+    /// As [`IndexWriter::commit`], and leaves as few shards as there can be, without deleted documents: what is dead
+    /// takes no more room, and searches have less to go through.
+    ///
+    /// # Errors
+    /// As [`IndexWriter::commit`].
+    pub fn compact(&mut self, progress: &dyn Progress) -> Result<Commit> {
+        self.changed |=
+            merge::plan(&self.snapshot.shards, merge::Policy::Compact).iter().any(|group| !group.is_empty());
+        self.policy = merge::Policy::Compact;
+        let result = self.commit(None, progress);
+        self.policy = merge::Policy::Tiered;
         result
     }
 
@@ -163,7 +187,7 @@ impl IndexWriter {
 
     fn merge(&self, next: &mut Snapshot, progress: &dyn Progress) -> Result<()> {
         next.shards.retain(|live| live.live_docs() > 0);
-        let plan = merge::plan(&next.shards);
+        let plan = merge::plan(&next.shards, self.policy);
         let mut merged = Vec::new();
         for group in &plan {
             let shards: Vec<&LiveShard> = group.iter().map(|&i| &next.shards[i]).collect();

@@ -8,6 +8,7 @@
 
 mod allowed;
 mod gather;
+mod params;
 mod probe;
 mod prune;
 mod refine;
@@ -19,149 +20,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rayon::prelude::*;
 use roaring::RoaringTreemap;
 
 use crate::backend::{Backend, EncodedQuery};
 use crate::embeddings::QueryEmbeddings;
 use crate::error::{Error, Result};
-use crate::ids::DocId;
-use crate::index::{IndexInfo, Snapshot};
+use crate::ids::{DocId, DocOrd};
+use crate::index::{IndexInfo, LiveShard, Snapshot};
 
 use allowed::Allowed;
 use gather::Accumulators;
+pub use params::{Alignment, Hit, Prefilter, SearchParams, SearchResult, Timings};
 use shortlist::{Candidate, Shortlist};
 pub(crate) use topk::TopK;
 
 /// A query in the space of each codec in use, by the codec's digest.
 type Queries = HashMap<u64, EncodedQuery>;
-
-/// A found document.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    /// The caller's key.
-    pub doc: DocId,
-    /// MaxSim: for each query row the largest dot product with a token, summed.
-    pub score: f32,
-}
-
-/// Which documents may be found.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum Prefilter {
-    /// All.
-    #[default]
-    None,
-    /// These alone.
-    Only(RoaringTreemap),
-    /// All but these.
-    Except(RoaringTreemap),
-}
-
-/// Every knob of a search.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct SearchParams {
-    /// Hits wanted, at least 1.
-    pub k: usize,
-    /// Centroids that each query row probes, at least 1.
-    pub probes: usize,
-    /// Documents, of those gathered, that are ranked by all their tokens' centroids; raised to `rescored` where it is
-    /// smaller.
-    pub shortlisted: usize,
-    /// Documents scored on their compressed tokens at most; raised to `k` where it is smaller.
-    pub rescored: usize,
-    /// Scoring stops before `rescored` where the best document left would have to gain, over its score by centroids
-    /// alone, this many standard deviations more than the mean of those scored. Infinity never stops.
-    pub confidence: f32,
-    /// Documents scored once more with their fine codes, in an index that has them; `None` takes a quarter and 8 more
-    /// than `k`. 0 leaves fine codes alone.
-    pub refined: Option<usize>,
-    /// Which documents may be found.
-    pub filter: Prefilter,
-}
-
-impl Default for SearchParams {
-    fn default() -> Self {
-        Self {
-            k: 10,
-            probes: 8,
-            shortlisted: 4096,
-            rescored: 1024,
-            confidence: 3.0,
-            refined: None,
-            filter: Prefilter::None,
-        }
-    }
-}
-
-impl SearchParams {
-    /// The defaults, for `k` hits.
-    pub fn new(k: usize) -> Self {
-        Self { k, ..Self::default() }
-    }
-
-    fn check(&self) -> Result<()> {
-        let positive = |name, value: usize| match value {
-            0 => Err(Error::BadParameter { name, value: "0".into(), expected: "at least 1" }),
-            _ => Ok(()),
-        };
-        positive("k", self.k)?;
-        positive("probes", self.probes)?;
-        if self.confidence.is_nan() {
-            let value = self.confidence.to_string();
-            return Err(Error::BadParameter { name: "confidence", value, expected: "a number" });
-        }
-        Ok(())
-    }
-
-    /// Documents to be refined, in an index with fine codes.
-    fn refined(&self) -> usize {
-        match self.refined.unwrap_or(self.k.saturating_add(self.k / 4 + 8)) {
-            0 => 0,
-            refined => refined.max(self.k),
-        }
-    }
-}
-
-/// Time spent in each stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Timings {
-    /// Bringing the query into the codecs' spaces and scoring their centroids.
-    pub centroids: Duration,
-    /// Choosing centroids and gathering the documents in their posting lists.
-    pub gather: Duration,
-    /// Ranking candidates by centroids alone.
-    pub prune: Duration,
-    /// Scoring on compressed tokens.
-    pub rescore: Duration,
-    /// Scoring with fine codes.
-    pub refine: Duration,
-}
-
-impl Timings {
-    /// All stages together.
-    pub fn total(&self) -> Duration {
-        self.centroids + self.gather + self.prune + self.rescore + self.refine
-    }
-}
-
-/// What a search found, and how.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct SearchResult {
-    /// Best first; equal scores in the order of the keys.
-    pub hits: Vec<Hit>,
-    /// Documents gathered.
-    pub candidates: usize,
-    /// Documents scored on their compressed tokens.
-    pub rescored: usize,
-    /// Documents scored once more with their fine codes.
-    pub refined: usize,
-    /// Whether every candidate was scored: then the hits are the best of the candidates for certain.
-    pub exact_among_candidates: bool,
-    /// Where the time went.
-    pub timings: Timings,
-}
 
 /// A reader pinned to one commit. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -187,7 +62,7 @@ impl Searcher {
     /// The best documents for `query`.
     ///
     /// # Errors
-    /// When the query's dimension is not the index's or a parameter is out of range.
+    /// When the query's dimension is not the index's, a parameter is out of range, or what is read is damaged.
     pub fn search(&self, query: &QueryEmbeddings, params: &SearchParams) -> Result<SearchResult> {
         params.check()?;
         self.check_dim(query)?;
@@ -203,6 +78,58 @@ impl Searcher {
         Ok(found)
     }
 
+    /// [`Searcher::search`] for many queries at once, spread over the threads of rayon's current pool.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`], for the first query that fails.
+    pub fn search_batch(&self, queries: &[QueryEmbeddings], params: &SearchParams) -> Result<Vec<SearchResult>> {
+        queries.par_iter().map(|query| self.search(query, params)).collect()
+    }
+
+    /// The best of the documents `ids`, all of which are scored: for candidates from elsewhere, a keyword search for
+    /// example. Those that are not in the index or do not pass the filter are left out.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`].
+    pub fn rerank(&self, query: &QueryEmbeddings, ids: &[DocId], params: &SearchParams) -> Result<SearchResult> {
+        let wanted: RoaringTreemap = match &params.filter {
+            Prefilter::None => ids.iter().map(|id| id.0).collect(),
+            Prefilter::Only(only) => ids.iter().map(|id| id.0).filter(|&id| only.contains(id)).collect(),
+            Prefilter::Except(except) => ids.iter().map(|id| id.0).filter(|&id| !except.contains(id)).collect(),
+        };
+        let params = SearchParams { filter: Prefilter::Only(wanted), exhaustive: true, ..params.clone() };
+        self.search(query, &params)
+    }
+
+    /// For each query row, the token of a document that it meets best; `None` if the document is not in the index.
+    ///
+    /// Tokens are decoded to floats for this, so the scores' sum may differ from the hit's score in the third digit.
+    ///
+    /// # Errors
+    /// When the query's dimension is not the index's, or the document is damaged.
+    pub fn explain(&self, query: &QueryEmbeddings, doc: DocId) -> Result<Option<Vec<Alignment>>> {
+        self.check_dim(query)?;
+        let Some((live, ord)) = self.locate(doc) else { return Ok(None) };
+        let tokens = live.shard.decode(ord)?;
+        Ok(Some(query.values().chunks_exact(query.dim()).map(|row| Alignment::best(row, &tokens)).collect()))
+    }
+
+    /// The tokens of a document as rows `[n, d]` near unit length, as near to what was added as the index keeps them.
+    ///
+    /// # Errors
+    /// When the document is damaged.
+    pub fn embeddings(&self, doc: DocId) -> Result<Option<Vec<f32>>> {
+        self.locate(doc).map(|(live, ord)| live.shard.decode(ord)).transpose()
+    }
+
+    /// The keys of all documents, ascending.
+    pub fn documents(&self) -> Vec<DocId> {
+        let live = self.snapshot.shards.iter();
+        let mut ids: Vec<DocId> = live.flat_map(|live| live.docs().map(|ord| live.shard.doc_id(ord))).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The stages after the first.
     fn find(
         &self,
@@ -216,6 +143,7 @@ impl Searcher {
         let gather = clock.lap();
         let refined = if self.snapshot.manifest.fine { params.refined() } else { 0 };
         let (keep, budget) = (params.k.max(refined), params.rescored.max(params.k).max(refined));
+        let budget = if params.exhaustive { usize::MAX } else { budget };
         let ranked = gathered.len() > budget;
         let kept = prune::prune(backend, shards, queries, gathered, budget)?;
         let prune = clock.lap();
@@ -245,7 +173,7 @@ impl Searcher {
         let (mut all, mut found) = (Vec::new(), 0);
         for (shard, live) in (0u32..).zip(&self.snapshot.shards) {
             let allowed = Allowed::new(live, &params.filter);
-            if allowed.count() <= rescored {
+            if allowed.count() <= rescored || params.exhaustive {
                 found += allowed.count();
                 all.extend(allowed.docs().map(|doc| Candidate { score: 0.0, shard, doc }));
             } else {
@@ -266,7 +194,14 @@ impl Searcher {
 
     /// Whether a document is in the index.
     pub fn contains(&self, doc: DocId) -> bool {
-        self.snapshot.shards.iter().any(|live| live.shard.find(doc).is_some_and(|ord| !live.deleted.contains(ord.0)))
+        self.locate(doc).is_some()
+    }
+
+    fn locate(&self, doc: DocId) -> Option<(&LiveShard, DocOrd)> {
+        self.snapshot.shards.iter().find_map(|live| {
+            let ord = live.shard.find(doc)?;
+            (!live.deleted.contains(ord.0)).then_some((live, ord))
+        })
     }
 
     /// What tells this commit from every other of the index ([`crate::Index::version`]).

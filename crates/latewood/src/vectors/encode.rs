@@ -106,7 +106,7 @@ fn encode_queries(collection: &Collection, encoder: &dyn Encoder, dir: &Path) ->
     fs::write(&path, names).map_err(|e| Error::io("write", &path, e))
 }
 
-fn write_lens(path: &Path, lens: &[usize]) -> Result<()> {
+pub(crate) fn write_lens(path: &Path, lens: &[usize]) -> Result<()> {
     let mut array = NpyWriter::<i32>::create(path, &[])?;
     array.write(&lens.iter().map(|&n| n as i32).collect::<Vec<_>>())?;
     array.finish()

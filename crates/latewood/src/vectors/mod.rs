@@ -24,10 +24,12 @@ use latewood_engine::QueryEmbeddings;
 use crate::error::{Error, Result};
 use npy::NpyReader;
 
+pub(crate) use encode::write_lens;
 pub use encode::{EncodedCollection, encode};
+pub(crate) use npy::NpyWriter;
 
-const VECTORS: &str = "vectors.npy";
-const DOC_LENS: &str = "doclens.npy";
+pub(crate) const VECTORS: &str = "vectors.npy";
+pub(crate) const DOC_LENS: &str = "doclens.npy";
 const TOKEN_IDS: &str = "token_ids.npy";
 const QUERIES: &str = "queries.npy";
 const QUERY_LENS: &str = "qlens.npy";

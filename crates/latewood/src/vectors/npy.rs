@@ -16,7 +16,7 @@ const MAX_HEADER: u64 = 1 << 16;
 const HEADER: usize = 128;
 
 /// A number type as .npy names it.
-pub(super) trait Element: AnyBitPattern + NoUninit {
+pub(crate) trait Element: AnyBitPattern + NoUninit {
     /// Its type string.
     const DESCR: &'static str;
 }
@@ -113,7 +113,7 @@ impl<T: Element, R: Read> NpyReader<T, R> {
 }
 
 /// An array being written, `[n, inner...]`, whose `n` is known at the end.
-pub(super) struct NpyWriter<T> {
+pub(crate) struct NpyWriter<T> {
     file: BufWriter<File>,
     path: PathBuf,
     inner: Vec<usize>,
@@ -122,7 +122,7 @@ pub(super) struct NpyWriter<T> {
 }
 
 impl<T: Element> NpyWriter<T> {
-    pub(super) fn create(path: &Path, inner: &[usize]) -> Result<Self> {
+    pub(crate) fn create(path: &Path, inner: &[usize]) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::io("create", path, e))?;
         let mut npy = Self {
             file: BufWriter::with_capacity(1 << 20, file),
@@ -135,13 +135,13 @@ impl<T: Element> NpyWriter<T> {
         Ok(npy)
     }
 
-    pub(super) fn write(&mut self, values: &[T]) -> Result<()> {
+    pub(crate) fn write(&mut self, values: &[T]) -> Result<()> {
         self.values += values.len();
         self.raw(bytemuck::cast_slice(values))
     }
 
     /// Fills the header in.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         let mut shape = vec![self.values / self.inner.iter().product::<usize>().max(1)];
         shape.extend(&self.inner);
         let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();

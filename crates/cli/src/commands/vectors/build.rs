@@ -4,20 +4,20 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use latewood::engine::{DocId, Index, MmapDirectory, Progress, Stage, TokenEmbeddingsRef};
+use latewood::engine::{DocId, Index, MmapDirectory, TokenEmbeddingsRef};
 use latewood::vectors::Documents;
 use serde_json::json;
 
 use super::{index_path, on_threads, options, usage, write_timings};
 use crate::args::{Args, VectorsBuildArgs};
-use crate::progress::Progress as Bar;
+use crate::progress::{Building, Progress};
 
 pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCode> {
     let path = index_path(args)?;
     let mut documents = Documents::open(&own.embeddings)?;
     let options = options::index(documents.dim(), &own.measured.options)?;
     let input = usage::memory();
-    let bar = Bar::new(args.quiet);
+    let bar = Progress::new(args.quiet);
     let (started, cpu) = (Instant::now(), usage::cpu_time());
     let (info, reading) = on_threads(&own.measured, || -> anyhow::Result<_> {
         let index = Index::create(MmapDirectory::create(path)?, options)?;
@@ -50,13 +50,4 @@ pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCod
     });
     write_timings(&own.measured, &timings)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Shows a commit's stages; the bar belongs to the thread that builds.
-struct Building<'a>(&'a Bar);
-
-impl Progress for Building<'_> {
-    fn report(&self, stage: Stage, done: u64, total: u64) {
-        self.0.building(stage, done, total);
-    }
 }

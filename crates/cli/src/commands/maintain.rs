@@ -1,0 +1,69 @@
+//! `latewood verify`, `compact` and `export`
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use latewood::{Location, maintain};
+use serde_json::json;
+
+use crate::args::{Args, ExportArgs, MaintainArgs};
+use crate::output;
+use crate::progress::{Building, Progress};
+
+/// Where the index for `path` lies.
+fn index(args: &Args, path: Option<&Path>) -> anyhow::Result<PathBuf> {
+    Ok(Location::find(path, args.index.as_deref())?.index)
+}
+
+pub(crate) fn verify(args: &Args, own: &MaintainArgs) -> anyhow::Result<ExitCode> {
+    let index = index(args, own.path.as_deref())?;
+    let bar = Progress::new(args.quiet);
+    let wrong = maintain::verify(&index, &Building(&bar))?;
+    bar.clear();
+    let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    let mut out = io::stdout().lock();
+    if args.json {
+        output::json_line(
+            &json!({ "index": index.display().to_string(), "sound": wrong.is_empty(), "damage": lines }),
+        )?;
+    } else if wrong.is_empty() {
+        writeln!(out, "{}: sound", index.display())?;
+    } else {
+        lines.iter().try_for_each(|line| writeln!(out, "{}", output::printable(line)))?;
+    }
+    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+pub(crate) fn compact(args: &Args, own: &MaintainArgs) -> anyhow::Result<ExitCode> {
+    let index = index(args, own.path.as_deref())?;
+    let size = || -> io::Result<u64> {
+        std::fs::read_dir(&index)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
+    };
+    let before = size().unwrap_or(0);
+    let bar = Progress::new(args.quiet);
+    let commit = maintain::compact(&index, &Building(&bar))?;
+    bar.clear();
+    let after = size().unwrap_or(0);
+    if args.json {
+        output::json_line(&json!({ "generation": commit.generation, "bytes_before": before, "bytes": after }))?;
+    } else {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{} before, {} now: {}", output::bytes(before), output::bytes(after), index.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn export(args: &Args, own: &ExportArgs) -> anyhow::Result<ExitCode> {
+    let index = index(args, own.path.as_deref())?;
+    let bar = Progress::new(args.quiet);
+    let show = |done: usize, total: usize| bar.show("exporting", "", done as u64, total as u64);
+    let (documents, rows) = maintain::export(&index, &own.out, show)?;
+    bar.clear();
+    if args.json {
+        output::json_line(&json!({ "documents": documents, "rows": rows, "out": own.out.display().to_string() }))?;
+    } else {
+        writeln!(io::stdout().lock(), "{rows} vectors of {documents} documents: {}", own.out.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
