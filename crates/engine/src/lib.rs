@@ -51,7 +51,7 @@ mod shard;
 
 pub use backend::{Backend, CpuBackend, EncodedQuery};
 pub use codec::{ResidualCodec, SUPPORTED_BITS};
-pub use directory::{Bytes, Directory, FileWriter, Lock, MmapDirectory, RamDirectory};
+pub use directory::{Bytes, Directory, FileReader, FileWriter, Lock, MmapDirectory, RamDirectory};
 pub use embeddings::{MAX_DIM, QueryEmbeddings, TokenEmbeddings, TokenEmbeddingsRef, UNIT_TOLERANCE};
 pub use error::{Error, Result};
 pub use format::FORMAT_VERSION;

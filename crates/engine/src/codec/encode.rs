@@ -13,7 +13,7 @@ use crate::backend::Backend;
 const CHUNK: usize = 512;
 
 /// Coded tokens, as they go into a shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CodedTokens {
     /// `[n]`
     pub(crate) centroids: Vec<u16>,
@@ -23,21 +23,6 @@ pub(crate) struct CodedTokens {
     pub(crate) codes: Vec<u8>,
     /// `[n, code_bytes(dim, FINE_BITS)]`, or nothing.
     pub(crate) fine: Vec<u8>,
-}
-
-impl CodedTokens {
-    /// Number of tokens.
-    pub(crate) fn len(&self) -> usize {
-        self.centroids.len()
-    }
-
-    /// Adds tokens that the same codec made.
-    pub(crate) fn extend(&mut self, tokens: &ResidualTokens<'_>) {
-        self.centroids.extend_from_slice(tokens.centroids);
-        self.factors.extend_from_slice(tokens.factors);
-        self.codes.extend_from_slice(tokens.codes);
-        self.fine.extend_from_slice(tokens.fine);
-    }
 }
 
 impl ResidualCodec {

@@ -11,6 +11,10 @@ use crate::error::Result;
 
 /// Rows sampled for each centroid.
 const ROWS_PER_CENTROID: usize = 40;
+/// Bytes that a sample may take.
+const SAMPLE_BYTES: usize = 256 << 20;
+/// Rows rotated at a time.
+const ROTATE_ROWS: usize = 1 << 12;
 /// Residual values that the levels are trained on.
 const LEVEL_VALUES: usize = 1 << 20;
 
@@ -25,15 +29,21 @@ fn centroid_count(tokens: u64) -> usize {
 #[derive(Debug)]
 pub(crate) struct Sampler {
     rng: ChaCha8Rng,
+    dim: usize,
     wanted: u64,
     left: u64,
 }
 
 impl Sampler {
-    /// A sampler over `total` rows.
-    pub(crate) fn new(total: u64, seed: u64) -> Self {
-        let wanted = (centroid_count(total) * ROWS_PER_CENTROID) as u64;
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), wanted, left: total }
+    /// A sampler over `total` rows of `dim` values.
+    pub(crate) fn new(total: u64, dim: usize, seed: u64) -> Self {
+        let wanted = (centroid_count(total) * ROWS_PER_CENTROID).min(SAMPLE_BYTES / (dim * size_of::<f32>()));
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), dim, wanted: wanted as u64, left: total }
+    }
+
+    /// Values of a row.
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
     }
 
     /// Whether the next row belongs to the sample: every set of the wanted size is equally likely (Vitter 1987,
@@ -55,9 +65,9 @@ pub(crate) struct Shape {
     pub(crate) fine: bool,
 }
 
-/// Trains a codec for an index of `total` rows on a sample `[n, d]` of them.
+/// Trains a codec for an index of `total` rows on a sample `rows` `[n, d]` of them.
 pub(crate) fn train(
-    sample: &[f32],
+    mut rows: Vec<f32>,
     shape: Shape,
     total: u64,
     seed: u64,
@@ -67,7 +77,11 @@ pub(crate) fn train(
     let Shape { dim, bits, fine } = shape;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let matrix = rotation::random(dim, &mut rng);
-    let rows = rotation::rotate(backend, &QueryF32::new(&matrix, dim), sample);
+    let lanes = QueryF32::new(&matrix, dim);
+    // In place: a sample is large.
+    for rows in rows.chunks_mut(ROTATE_ROWS * dim) {
+        rows.copy_from_slice(&rotation::rotate(backend, &lanes, rows));
+    }
     let n = rows.len() / dim;
     let count = centroid_count(total).min(n);
     let centroids = ByteRows::new(&kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?, dim);
@@ -119,10 +133,10 @@ mod tests {
 
     #[test]
     fn a_sample_has_the_wanted_size() {
-        let mut sampler = Sampler::new(100_000, 1);
+        let mut sampler = Sampler::new(100_000, 8, 1);
         let taken = (0..100_000).filter(|_| sampler.take()).count();
         assert_eq!(taken, centroid_count(100_000) * ROWS_PER_CENTROID);
-        let mut small = Sampler::new(10, 1);
+        let mut small = Sampler::new(10, 8, 1);
         assert_eq!((0..10).filter(|_| small.take()).count(), 10);
     }
 }

@@ -1,10 +1,10 @@
 //! A folder whose files are memory-mapped.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Bytes, Directory, FileWriter, Lock};
+use super::{Bytes, Directory, FileReader, FileWriter, Lock};
 use crate::error::{Error, Result};
 
 /// The lock file: empty of meaning but for the text naming its holder.
@@ -66,6 +66,11 @@ impl Directory for MmapDirectory {
         #[allow(unsafe_code, reason = "the one mapping of the engine")]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", &path, e))?;
         Ok(Bytes::new(map))
+    }
+
+    fn reader(&self, name: &str) -> Result<Box<dyn FileReader>> {
+        let file = File::open(self.join(name)).map_err(|e| Error::io("open", self.join(name), e))?;
+        Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
     }
 
     fn create(&self, name: &str) -> Result<Box<dyn FileWriter>> {

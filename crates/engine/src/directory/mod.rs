@@ -8,7 +8,7 @@ mod mmap;
 mod ram;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{Cursor, Read, Seek, Write};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +32,14 @@ pub trait Directory: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the file is missing or cannot be read.
     fn open(&self, name: &str) -> Result<Bytes>;
+
+    /// A file for reading front to back, without holding it all.
+    ///
+    /// # Errors
+    /// As [`Directory::open`].
+    fn reader(&self, name: &str) -> Result<Box<dyn FileReader>> {
+        Ok(Box::new(Cursor::new(self.open(name)?)))
+    }
 
     /// Starts a new file; a leftover of that name is overwritten.
     ///
@@ -92,6 +100,17 @@ pub trait Lock: Send + Sync + fmt::Debug {}
 /// The content of a file, shared.
 #[derive(Clone)]
 pub struct Bytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+/// A file being read.
+pub trait FileReader: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> FileReader for T {}
 
 impl Bytes {
     /// Wraps a mapping or buffer, which must be aligned to 8 bytes.

@@ -91,7 +91,7 @@ pub(super) fn merge(
         docs.extend(live.docs().map(|ord| (live.shard.doc_id(ord).0, at, ord)));
     }
     docs.sort_unstable();
-    let mut writer = ShardWriter::new(&codec);
+    let mut writer = ShardWriter::create(directory, name, codec)?;
     let total = docs.len() as u64;
     for (done, &(_, at, ord)) in docs.iter().enumerate() {
         if done % 1024 == 0 {
@@ -102,8 +102,8 @@ pub(super) fn merge(
         }
         let shard = &shards[at].shard;
         let tokens: ResidualTokens<'_> = shard.fine_tokens(ord)?;
-        writer.add(shard.doc_id(ord), &tokens);
+        writer.add(shard.doc_id(ord), &tokens)?;
     }
     progress.report(Stage::Merge, total, total);
-    writer.write(directory, name)
+    writer.finish(directory)
 }

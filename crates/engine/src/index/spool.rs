@@ -1,12 +1,14 @@
 //! Documents that wait for a commit: their rows in a temporary file, in f16, so that memory stays small.
 
 use std::collections::BTreeMap;
+use std::io::SeekFrom;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::directory::{Bytes, Directory, FileWriter};
+use crate::directory::{Directory, FileWriter};
 use crate::embeddings::TokenEmbeddingsRef;
 use crate::error::{Error, Result};
 use crate::ids::DocId;
@@ -70,10 +72,11 @@ impl Spool {
 
     /// The waiting documents, for reading.
     pub(super) fn read(&mut self) -> Result<SpoolReader<'_>> {
+        let path = self.directory.path().join(FILE);
         if let Some(file) = &mut self.file {
-            file.flush().map_err(|e| Error::io("write", self.directory.path().join(FILE), e))?;
+            file.flush().map_err(|e| Error::io("write", &path, e))?;
         }
-        Ok(SpoolReader { bytes: self.directory.open(FILE)?, dim: self.dim, docs: &self.docs })
+        Ok(SpoolReader { directory: &*self.directory, path, dim: self.dim, docs: &self.docs })
     }
 
     /// Forgets everything.
@@ -89,7 +92,8 @@ impl Spool {
 
 /// The waiting documents in ascending order of their ids.
 pub(super) struct SpoolReader<'a> {
-    bytes: Bytes,
+    directory: &'a dyn Directory,
+    path: PathBuf,
     dim: usize,
     docs: &'a BTreeMap<DocId, Run>,
 }
@@ -100,13 +104,26 @@ impl SpoolReader<'_> {
         self.docs.values().map(|run| u64::from(run.len)).sum()
     }
 
-    /// Each document's rows, `[n, d]`.
-    pub(super) fn docs(&self) -> impl Iterator<Item = (DocId, &[f16])> {
-        let values: &[f16] = bytemuck::cast_slice(&self.bytes);
-        self.docs.iter().map(move |(&doc, run)| {
-            let start = run.start as usize * self.dim;
-            (doc, &values[start..start + run.len as usize * self.dim])
-        })
+    /// Calls `each` with each document and its rows, `[n, d]`. The file is read and not mapped: it is as large as all that
+    /// waits.
+    pub(super) fn for_each(&self, mut each: impl FnMut(DocId, &[f16]) -> Result<()>) -> Result<()> {
+        let mut file = self.directory.reader(FILE)?;
+        let (mut position, mut rows) = (0, Vec::new());
+        for (&doc, run) in self.docs {
+            let start = run.start * self.dim as u64 * size_of::<f16>() as u64;
+            rows.resize(run.len as usize * self.dim, f16::ZERO);
+            let mut read = || {
+                // Mostly a document lies behind the one before: then what has been read ahead is kept.
+                if position != start {
+                    file.seek(SeekFrom::Start(start))?;
+                }
+                file.read_exact(bytemuck::cast_slice_mut(&mut rows))
+            };
+            read().map_err(|e| Error::io("read", &self.path, e))?;
+            position = start + size_of_val(&rows[..]) as u64;
+            each(doc, &rows)?;
+        }
+        Ok(())
     }
 }
 

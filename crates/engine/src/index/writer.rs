@@ -2,23 +2,16 @@
 
 use std::sync::Arc;
 
-use latewood_simd::ResidualTokens;
-
-use super::manifest::CodecEntry;
-use super::spool::{self, Spool, SpoolReader};
-use super::{LiveShard, Progress, ShardEntry, Snapshot, Stage, merge};
+use super::spool::Spool;
+use super::{LiveShard, Progress, ShardEntry, Snapshot, builder, merge};
 use crate::backend::Backend;
-use crate::codec::{self, CodedTokens, ResidualCodec, Sampler, Shape};
+use crate::codec::ResidualCodec;
 use crate::directory::{Directory, Lock};
 use crate::embeddings::TokenEmbeddingsRef;
 use crate::error::{Error, Result};
 use crate::ids::DocId;
-use crate::shard::{Shard, ShardWriter};
+use crate::shard::Shard;
 
-/// Tokens coded at a time.
-const CODE_TOKENS: usize = 1 << 15;
-/// A commit starts another shard at this many tokens.
-const SHARD_TOKENS: usize = 4 << 20;
 /// A codec is outgrown when it would code this many times the tokens it was trained on.
 const OUTGROWN: u64 = 4;
 
@@ -164,7 +157,7 @@ impl IndexWriter {
         if !self.spool.is_empty() {
             let outgrown = self.outgrown_shards(next);
             let (directory, backend) = (&*self.directory, &*self.backend);
-            Builder { directory, backend, next, progress, waiting: self.spool.read()?, outgrown }.run()?;
+            builder::build(directory, backend, next, progress, &self.spool.read()?, &outgrown)?;
         }
         self.merge(next, progress)
     }
@@ -231,168 +224,15 @@ impl Drop for IndexWriter {
     }
 }
 
-fn next_file(counter: &mut u64, stem: &str, extension: &str) -> String {
+pub(super) fn next_file(counter: &mut u64, stem: &str, extension: &str) -> String {
     *counter += 1;
     format!("{stem}-{counter:06}.{extension}")
 }
 
 /// Opens, and so checks, a shard just written.
-fn open_shard(directory: &dyn Directory, file: String, codec: &Arc<ResidualCodec>) -> Result<LiveShard> {
+pub(super) fn open_shard(directory: &dyn Directory, file: String, codec: &Arc<ResidualCodec>) -> Result<LiveShard> {
     let shard = Shard::open(directory, &file, codec.clone())?;
     shard.verify()?;
     let entry = ShardEntry { file, digest: shard.digest(), codec: codec.digest(), tombstone_bytes: 0 };
     Ok(LiveShard { entry, shard: Arc::new(shard), deleted: Default::default() })
-}
-
-/// Turns documents into shards of the next snapshot: those that wait, and those of shards whose codec is outgrown.
-struct Builder<'a> {
-    directory: &'a dyn Directory,
-    backend: &'a dyn Backend,
-    next: &'a mut Snapshot,
-    progress: &'a dyn Progress,
-    waiting: SpoolReader<'a>,
-    outgrown: Vec<LiveShard>,
-}
-
-impl Builder<'_> {
-    fn run(mut self) -> Result<()> {
-        let codec = match self.next.newest_codec() {
-            Some(newest) if self.outgrown.is_empty() => newest.clone(),
-            _ => self.train()?,
-        };
-        let mut coder = Coder::new(&codec, self.backend, self.progress, self.total());
-        for (doc, rows) in self.waiting.docs() {
-            coder.add(doc, rows.len() / codec.dim(), |out| spool::append_f32(rows, out))?;
-            if coder.writer.token_count() >= SHARD_TOKENS {
-                let full = coder.finish_shard()?;
-                save(self.directory, self.next, full, &codec)?;
-            }
-        }
-        let last = coder.finish_shard()?;
-        save(self.directory, self.next, last, &codec)?;
-        for live in &self.outgrown {
-            for doc in live.docs() {
-                let rows = live.shard.decode(doc)?;
-                coder.add(live.shard.doc_id(doc), rows.len() / codec.dim(), |out| out.extend(rows))?;
-            }
-            let recoded = coder.finish_shard()?;
-            save(self.directory, self.next, recoded, &codec)?;
-        }
-        Ok(())
-    }
-
-    /// Tokens to be coded.
-    fn total(&self) -> u64 {
-        let outgrown = self.outgrown.iter().map(|live| live.shard.token_count() as u64);
-        self.waiting.rows() + outgrown.sum::<u64>()
-    }
-
-    /// Trains a codec on a sample of all that is to be coded.
-    fn train(&mut self) -> Result<Arc<ResidualCodec>> {
-        let (dim, total) = (self.next.manifest.dim, self.total());
-        let mut sampler = Sampler::new(total, self.next.manifest.seed);
-        let mut sample = Vec::new();
-        for row in self.waiting.docs().flat_map(|(_, rows)| rows.chunks_exact(dim)) {
-            if sampler.take() {
-                spool::append_f32(row, &mut sample);
-            }
-        }
-        for live in &self.outgrown {
-            for doc in live.docs() {
-                let rows = live.shard.decode(doc)?;
-                rows.chunks_exact(dim).filter(|_| sampler.take()).for_each(|row| sample.extend_from_slice(row));
-            }
-        }
-        let manifest = &mut self.next.manifest;
-        let shape = Shape { dim, bits: manifest.bits, fine: manifest.fine };
-        let parts = codec::train(&sample, shape, total, manifest.seed, self.backend, |done, of| {
-            self.progress.report(Stage::Train, done as u64, of as u64);
-            !self.progress.cancelled()
-        })?;
-        let file = next_file(&mut manifest.next_file, "codec", "lwc");
-        ResidualCodec::write(self.directory, &file, &parts)?;
-        let codec = ResidualCodec::open(self.directory, &file)?;
-        manifest.codecs.push(CodecEntry { file, digest: codec.digest() });
-        self.next.codecs.insert(codec.digest(), codec.clone());
-        Ok(codec)
-    }
-}
-
-/// Codes documents in ascending order into a shard, many tokens at a time.
-struct Coder<'a> {
-    codec: &'a ResidualCodec,
-    backend: &'a dyn Backend,
-    progress: &'a dyn Progress,
-    writer: ShardWriter<'a>,
-    /// Documents whose rows wait, and how many rows each has.
-    docs: Vec<(DocId, usize)>,
-    rows: Vec<f32>,
-    done: u64,
-    total: u64,
-}
-
-impl<'a> Coder<'a> {
-    fn new(codec: &'a ResidualCodec, backend: &'a dyn Backend, progress: &'a dyn Progress, total: u64) -> Self {
-        let writer = ShardWriter::new(codec);
-        Self { codec, backend, progress, writer, docs: Vec::new(), rows: Vec::new(), done: 0, total }
-    }
-
-    /// Adds a document of `len` rows, which `append` brings.
-    fn add(&mut self, doc: DocId, len: usize, append: impl FnOnce(&mut Vec<f32>)) -> Result<()> {
-        self.docs.push((doc, len));
-        append(&mut self.rows);
-        if self.rows.len() >= CODE_TOKENS * self.codec.dim() { self.code() } else { Ok(()) }
-    }
-
-    fn code(&mut self) -> Result<()> {
-        if self.progress.cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let coded = self.codec.encode(self.backend, &self.rows);
-        let mut start = 0;
-        for (doc, len) in self.docs.drain(..) {
-            self.writer.add(doc, &slice(self.codec, &coded, start, len));
-            start += len;
-        }
-        self.rows.clear();
-        self.done += start as u64;
-        self.progress.report(Stage::Code, self.done, self.total);
-        Ok(())
-    }
-
-    /// The shard so far; the next one starts empty.
-    fn finish_shard(&mut self) -> Result<ShardWriter<'a>> {
-        self.code()?;
-        Ok(std::mem::replace(&mut self.writer, ShardWriter::new(self.codec)))
-    }
-}
-
-/// Writes a shard, unless it is empty, and takes it into the snapshot.
-fn save(
-    directory: &dyn Directory,
-    next: &mut Snapshot,
-    writer: ShardWriter<'_>,
-    codec: &Arc<ResidualCodec>,
-) -> Result<()> {
-    if writer.doc_count() > 0 {
-        let name = next_file(&mut next.manifest.next_file, "shard", "lws");
-        writer.write(directory, &name)?;
-        next.shards.push(open_shard(directory, name, codec)?);
-    }
-    Ok(())
-}
-
-fn slice<'a>(codec: &'a ResidualCodec, coded: &'a CodedTokens, start: usize, len: usize) -> ResidualTokens<'a> {
-    let run = start..start + len;
-    let (plane, fine_plane) = codec.planes();
-    ResidualTokens {
-        bits: codec.bits(),
-        dim: codec.dim(),
-        levels: codec.levels(),
-        scales: codec.scales(),
-        centroids: &coded.centroids[run.clone()],
-        factors: &coded.factors[run.clone()],
-        codes: &coded.codes[run.start * plane..run.end * plane],
-        fine: &coded.fine[run.start * fine_plane..run.end * fine_plane],
-    }
 }
