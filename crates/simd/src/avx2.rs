@@ -106,13 +106,8 @@ pub(crate) fn nearest(rows: &[f32], first: u32, query: &QueryF32, best: &mut [u3
         let mut dots = load::<W>(&best_dot[lane..][..W * LANES]);
         let mut ids = load_ids::<W>(&best[lane..][..W * LANES]);
         for_tiles!(W, rows, n, query, lane, |row, sums| {
-            for (r, sum) in sums.iter().enumerate() {
-                let id = _mm256_set1_epi32((first as usize + row + r) as i32);
-                for w in 0..W {
-                    let wins = _mm256_cmp_ps::<_CMP_GT_OQ>(sum[w], dots[w]);
-                    dots[w] = _mm256_blendv_ps(dots[w], sum[w], wins);
-                    ids[w] = _mm256_blendv_epi8(ids[w], id, _mm256_castps_si256(wins));
-                }
+            for (r, sum) in sums.into_iter().enumerate() {
+                keep_larger(sum, first as usize + row + r, &mut dots, &mut ids);
             }
         });
         store(&mut best_dot[lane..][..W * LANES], dots);
@@ -154,6 +149,41 @@ pub(crate) fn byte_dots(rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut 
             store(&mut out[row * lanes + lane..][..W * LANES], scaled(sum, scales[row]));
         }
     });
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn byte_nearest(rows: &[u8], scales: &[f32], query: &QueryI8, best: &mut [f32], ids: &mut [u32]) {
+    let dim = query.dim();
+    for_lanes!(query.lanes(), |lane, W| {
+        let (best, ids) = (&mut best[lane..][..W * LANES], &mut ids[lane..][..W * LANES]);
+        let (mut dots, mut rows_of) = (load::<W>(best), load_ids::<W>(ids));
+        let mut row = 0;
+        while row + I8_ROWS <= scales.len() {
+            let sums = integer_tile::<I8_ROWS, W>(&rows[row * dim..], query, lane);
+            for (r, sum) in sums.into_iter().enumerate() {
+                keep_larger(scaled(sum, scales[row + r]), row + r, &mut dots, &mut rows_of);
+            }
+            row += I8_ROWS;
+        }
+        for row in row..scales.len() {
+            let [sum] = integer_tile::<1, W>(&rows[row * dim..], query, lane);
+            keep_larger(scaled(sum, scales[row]), row, &mut dots, &mut rows_of);
+        }
+        store(best, dots);
+        store_ids(ids, rows_of);
+    });
+}
+
+/// Where `new` is larger than `dots`, it and its row take their place.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn keep_larger<const W: usize>(new: [__m256; W], row: usize, dots: &mut [__m256; W], rows: &mut [__m256i; W]) {
+    let row = _mm256_set1_epi32(row as i32);
+    for w in 0..W {
+        let wins = _mm256_cmp_ps::<_CMP_GT_OQ>(new[w], dots[w]);
+        dots[w] = _mm256_blendv_ps(dots[w], new[w], wins);
+        rows[w] = _mm256_blendv_epi8(rows[w], row, _mm256_castps_si256(wins));
+    }
 }
 
 #[inline]

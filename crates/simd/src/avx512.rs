@@ -91,6 +91,56 @@ pub(crate) fn byte_dots(rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut 
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) fn byte_nearest(rows: &[u8], scales: &[f32], query: &QueryI8, best: &mut [f32], ids: &mut [u32]) {
+    let (dim, lanes) = (query.dim(), query.lanes());
+    for_rows!(scales.len(), |row, R| {
+        let bytes = &rows[row * dim..(row + R) * dim];
+        for_lanes!(
+            lanes,
+            |lane, W| {
+                let sums = wide_tile::<R, W>(bytes, dim, query, lane);
+                for w in 0..W {
+                    let at = lane + w * WIDE;
+                    let (best, ids) = (&mut best[at..][..WIDE], &mut ids[at..][..WIDE]);
+                    // SAFETY: 16 values are there, each.
+                    let (mut dots, mut of) =
+                        unsafe { (_mm512_loadu_ps(best.as_ptr()), _mm512_loadu_si512(ids.as_ptr().cast())) };
+                    for (r, sum) in sums.iter().enumerate() {
+                        let dot = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[w]), _mm512_set1_ps(scales[row + r]));
+                        let wins = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(dot, dots);
+                        dots = _mm512_mask_mov_ps(dots, wins, dot);
+                        of = _mm512_mask_mov_epi32(of, wins, _mm512_set1_epi32((row + r) as i32));
+                    }
+                    // SAFETY: as above.
+                    unsafe {
+                        _mm512_storeu_ps(best.as_mut_ptr(), dots);
+                        _mm512_storeu_si512(ids.as_mut_ptr().cast(), of);
+                    }
+                }
+            },
+            {
+                let sums = half_tile::<R>(bytes, dim, query, lane);
+                let (best, ids) = (&mut best[lane..][..LANES], &mut ids[lane..][..LANES]);
+                // SAFETY: 8 values are there, each.
+                let (mut dots, mut of) =
+                    unsafe { (_mm256_loadu_ps(best.as_ptr()), _mm256_loadu_si256(ids.as_ptr().cast())) };
+                for (r, &sum) in sums.iter().enumerate() {
+                    let dot = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), _mm256_set1_ps(scales[row + r]));
+                    let wins = _mm256_cmp_ps_mask::<_CMP_GT_OQ>(dot, dots);
+                    dots = _mm256_mask_mov_ps(dots, wins, dot);
+                    of = _mm256_mask_mov_epi32(of, wins, _mm256_set1_epi32((row + r) as i32));
+                }
+                // SAFETY: as above.
+                unsafe {
+                    _mm256_storeu_ps(best.as_mut_ptr(), dots);
+                    _mm256_storeu_si256(ids.as_mut_ptr().cast(), of);
+                }
+            }
+        );
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(crate) fn max_residual_dots(
     tokens: &ResidualTokens<'_>,
     query: &QueryI8,

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::decode::FineSteps;
+use crate::largest::{self, LARGEST};
 use crate::quantise::{self, LevelTable, Quantised};
 use crate::query::{QueryF32, QueryI8};
 use crate::residual::ResidualTokens;
@@ -43,6 +44,8 @@ type Nearest = unsafe fn(&[f32], u32, &QueryF32, &mut [u32], &mut [f32]);
 type MaxRows = unsafe fn(&[u16], &[f32], usize, &mut [f32]);
 type ByteDots = unsafe fn(&[u8], &[f32], &QueryI8, &mut [f32]);
 type DecodeFine = unsafe fn(&ResidualTokens<'_>, &FineSteps, (&[u8], &[f32]), &mut Scratch, &mut [f32]);
+type ByteNearest = unsafe fn(&[u8], &[f32], &QueryI8, &mut [f32], &mut [u32]);
+type Largest = unsafe fn(&[f32], usize, &mut [u32]);
 type Residual = unsafe fn(&[f32], &[f32], &mut [f32]) -> (f32, f32);
 type Quantise = unsafe fn([&[f32]; 2], f32, &LevelTable, &mut [u8]) -> Quantised;
 type MaxResidualDots = unsafe fn(&ResidualTokens<'_>, &QueryI8, &[f32], &mut Scratch, &mut [f32]);
@@ -56,8 +59,10 @@ pub struct Kernels {
     nearest: Nearest,
     max_rows: MaxRows,
     byte_dots: ByteDots,
+    byte_nearest: ByteNearest,
     max_residual_dots: MaxResidualDots,
     decode_fine: DecodeFine,
+    largest: Largest,
     residual: Residual,
     quantise: Quantise,
 }
@@ -69,8 +74,10 @@ static SCALAR: Kernels = Kernels {
     nearest: scalar::nearest,
     max_rows: scalar::max_rows,
     byte_dots: scalar::byte_dots,
+    byte_nearest: scalar::byte_nearest,
     max_residual_dots: scalar::max_residual_dots,
     decode_fine: scalar::decode_fine,
+    largest: largest::scalar,
     residual: quantise::scalar::residual,
     quantise: quantise::scalar::quantise,
 };
@@ -85,8 +92,10 @@ static NEON: Kernels = Kernels {
     nearest: crate::neon::nearest,
     max_rows: crate::neon::max_rows,
     byte_dots: crate::neon::byte_dots,
+    byte_nearest: crate::neon::byte_nearest,
     max_residual_dots: crate::neon::max_residual_dots,
     decode_fine: scalar::decode_fine,
+    largest: largest::scalar,
     residual: quantise::scalar::residual,
     quantise: quantise::scalar::quantise,
 };
@@ -99,8 +108,10 @@ static AVX2: Kernels = Kernels {
     nearest: crate::avx2::nearest,
     max_rows: crate::avx2::max_rows,
     byte_dots: crate::avx2::byte_dots,
+    byte_nearest: crate::avx2::byte_nearest,
     max_residual_dots: crate::avx2::max_residual_dots,
     decode_fine: crate::avx2::decode_fine,
+    largest: largest::avx2,
     residual: quantise::avx2::residual,
     quantise: quantise::avx2::quantise,
 };
@@ -110,7 +121,9 @@ static AVX2: Kernels = Kernels {
 static AVX512: Kernels = Kernels {
     isa: Isa::Avx512,
     byte_dots: crate::avx512::byte_dots,
+    byte_nearest: crate::avx512::byte_nearest,
     max_residual_dots: crate::avx512::max_residual_dots,
+    largest: largest::avx512,
     residual: quantise::avx512::residual,
     quantise: quantise::avx512::quantise,
     ..AVX2
@@ -212,6 +225,33 @@ impl Kernels {
         assert_eq!(out.len(), scales.len() * query.lanes(), "output of {} rows", scales.len());
         // SAFETY: as in `dots`.
         unsafe { (self.byte_dots)(rows, scales, query, out) }
+    }
+
+    /// For each lane of `query`: the largest of the dot products of [`Self::byte_dots`], and the row it is of, the first of
+    /// equals; minus infinity and 0 without rows.
+    ///
+    /// # Panics
+    /// When the sizes disagree.
+    pub fn byte_nearest(&self, rows: &[u8], scales: &[f32], query: &QueryI8, best: &mut [f32], ids: &mut [u32]) {
+        assert_eq!(rows.len(), scales.len() * query.dim(), "rows of {} bytes", query.dim());
+        assert!(best.len() == query.lanes() && ids.len() == query.lanes(), "one row a lane");
+        best.fill(f32::NEG_INFINITY);
+        ids.fill(0);
+        // SAFETY: as in `dots`.
+        unsafe { (self.byte_nearest)(rows, scales, query, best, ids) }
+    }
+
+    /// For each lane of `dots` `[n, lanes]`, the rows of the [`LARGEST`] largest, best first and equals in any
+    /// order, into `ids` `[LARGEST, lanes]`; 0 where there are fewer rows.
+    ///
+    /// # Panics
+    /// When the sizes disagree.
+    pub fn largest(&self, dots: &[f32], ids: &mut [u32]) {
+        let lanes = ids.len() / LARGEST;
+        assert!(ids.len() == LARGEST * lanes && lanes.is_multiple_of(crate::LANES), "{} ids", ids.len());
+        assert!(dots.is_empty() || dots.len().is_multiple_of(lanes), "{} dots", dots.len());
+        // SAFETY: as in `dots`.
+        unsafe { (self.largest)(dots, lanes, ids) }
     }
 
     /// `max[lanes] =` the largest, over the tokens, of the dot product of the decoded token with each query row, in

@@ -15,6 +15,7 @@
 
 mod decode;
 mod dispatch;
+mod largest;
 mod prefetch;
 mod quantise;
 mod query;
@@ -31,6 +32,7 @@ mod neon;
 
 pub use decode::FineSteps;
 pub use dispatch::{Isa, Kernels};
+pub use largest::LARGEST;
 pub use prefetch::prefetch;
 pub use quantise::{LevelTable, Quantised};
 pub use query::{LANES, QueryF32, QueryI8, RowsI8};

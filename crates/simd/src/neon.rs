@@ -10,6 +10,7 @@ use std::arch::aarch64::*;
 
 use crate::query::{LANES, QueryF32, QueryI8};
 use crate::residual::{LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_factors};
+use crate::scalar::nearest_by_dots;
 use crate::scratch::Scratch;
 
 /// Lanes of a register, for values of 32 bits.
@@ -146,6 +147,13 @@ pub(crate) fn max_rows(ids: &[u16], table: &[f32], lanes: usize, max: &mut [f32]
         }
         store(&mut max[lane..], best);
     });
+}
+
+pub(crate) fn byte_nearest(rows: &[u8], scales: &[f32], query: &QueryI8, best: &mut [f32], ids: &mut [u32]) {
+    // SAFETY: NEON is there, as these kernels are; sizes are the caller's, cut in whole rows.
+    let dots =
+        |rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]| unsafe { byte_dots(rows, scales, query, out) };
+    nearest_by_dots(dots, rows, scales, query, best, ids);
 }
 
 #[target_feature(enable = "neon")]

@@ -68,6 +68,37 @@ pub(crate) fn byte_dots(rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut 
     }
 }
 
+/// The row with the largest dot product for each lane, and that product.
+pub(crate) fn byte_nearest(rows: &[u8], scales: &[f32], query: &QueryI8, best: &mut [f32], ids: &mut [u32]) {
+    nearest_by_dots(byte_dots, rows, scales, query, best, ids);
+}
+
+/// [`byte_nearest`] by an instruction set's `byte_dots`, a few rows at a time.
+pub(crate) fn nearest_by_dots(
+    byte_dots: impl Fn(&[u8], &[f32], &QueryI8, &mut [f32]),
+    rows: &[u8],
+    scales: &[f32],
+    query: &QueryI8,
+    best: &mut [f32],
+    ids: &mut [u32],
+) {
+    const ROWS: usize = 16;
+    let lanes = query.lanes();
+    let mut dots = vec![0.0; ROWS * lanes];
+    let chunks = rows.chunks(ROWS * query.dim()).zip(scales.chunks(ROWS));
+    for (first, (rows, scales)) in (0..).step_by(ROWS).zip(chunks) {
+        let dots = &mut dots[..scales.len() * lanes];
+        byte_dots(rows, scales, query, dots);
+        for (id, dots) in (first..).zip(dots.chunks_exact(lanes)) {
+            for ((&dot, best), best_id) in dots.iter().zip(&mut *best).zip(&mut *ids) {
+                let wins = dot > *best;
+                *best = if wins { dot } else { *best };
+                *best_id = if wins { id } else { *best_id };
+            }
+        }
+    }
+}
+
 /// `max[lanes] = max over tokens of table[centroid, lanes] * inverse norm + (levels . query) * (scale * inverse norm)`.
 pub(crate) fn max_residual_dots(
     tokens: &ResidualTokens<'_>,

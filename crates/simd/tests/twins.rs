@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
 
 use latewood_simd::{
-    FINE_BITS, FineSteps, Isa, Kernels, LANES, LEVEL_OFFSET, LevelTable, MAX_LEVEL, QueryF32, QueryI8, ResidualTokens,
-    SCALES, Scratch, code_bytes, pack_factors,
+    FINE_BITS, FineSteps, Isa, Kernels, LANES, LARGEST, LEVEL_OFFSET, LevelTable, MAX_LEVEL, QueryF32, QueryI8,
+    ResidualTokens, SCALES, Scratch, code_bytes, pack_factors,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -89,6 +89,14 @@ proptest! {
             let mut got = vec![0.0; n * query.lanes()];
             twin.byte_dots(&bytes, &scales, &query, &mut got);
             prop_assert_eq!(&want, &got, "{}", twin.isa().name());
+            let (mut best, mut ids) = (vec![7.0; query.lanes()], vec![7; query.lanes()]);
+            twin.byte_nearest(&bytes, &scales, &query, &mut best, &mut ids);
+            for lane in 0..query.lanes() {
+                let dots = || want.iter().skip(lane).step_by(query.lanes());
+                let largest = dots().copied().fold(f32::NEG_INFINITY, f32::max);
+                let first = dots().position(|&dot| dot == largest).unwrap_or(0);
+                prop_assert_eq!((best[lane], ids[lane] as usize), (largest, first), "{}", twin.isa().name());
+            }
         }
     }
 
@@ -134,6 +142,26 @@ proptest! {
 }
 
 proptest! {
+    #[test]
+    fn the_largest_are_found(seed: u64, n in 0usize..40, lanes in 1usize..5) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let lanes = lanes * LANES;
+        let dots = random(&mut rng, n * lanes);
+        for &isa in Isa::ALL {
+            let Some(kernels) = Kernels::for_isa(isa) else { continue };
+            let mut ids = vec![7; LARGEST * lanes];
+            kernels.largest(&dots, &mut ids);
+            for lane in 0..lanes {
+                let mut order: Vec<usize> = (0..n).collect();
+                order.sort_by(|&a, &b| dots[b * lanes + lane].total_cmp(&dots[a * lanes + lane]));
+                order.resize(n.max(LARGEST), 0);
+                for rank in 0..LARGEST {
+                    prop_assert_eq!(ids[rank * lanes + lane] as usize, order[rank], "{}", isa.name());
+                }
+            }
+        }
+    }
+
     /// Codes are the nearest levels, and all twins return the same sums.
     #[test]
     fn quantising_finds_the_nearest_level(seed: u64, levels in 1usize..=16, d in 1usize..70, inverse_scale in 0.0f32..200.0) {

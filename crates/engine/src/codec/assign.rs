@@ -1,10 +1,12 @@
 //! Which centroid a row belongs to, without meeting all of them.
 //!
 //! The centroids are themselves grouped around leaders; a row meets the leaders, and then the centroids of the nearest
-//! few groups. For `c` centroids that is about `sqrt(c)` dot products for each step where a full search takes `c`; the
+//! eight groups. For `c` centroids that is about `sqrt(c)` dot products for each step where a full search takes `c`; the
 //! centroid found is nearly always the nearest, and where it is not, one almost as near.
 
-use latewood_simd::{Kernels, LANES, QueryI8, RowsI8};
+use std::ops::Range;
+
+use latewood_simd::{Kernels, LANES, LARGEST, QueryI8, RowsI8};
 use rayon::prelude::*;
 
 use super::{ByteRows, kmeans};
@@ -12,8 +14,6 @@ use crate::backend::Backend;
 
 /// Fewer centroids are met one by one.
 const MIN_GROUPED: usize = 512;
-/// Groups whose centroids a row meets.
-const PROBED_GROUPS: usize = 4;
 /// Rows assigned together: enough that each group is met by many of them.
 const CHUNK: usize = 8192;
 /// Rows that go through a kernel together.
@@ -72,14 +72,16 @@ impl Assigner {
 
     fn assign_chunk(&self, rows: &RowsI8, out: &mut [u16]) {
         let mut best = vec![(f32::NEG_INFINITY, 0u32); out.len()];
-        let (mut block, mut dots) = (QueryI8::empty(self.dim), Vec::new());
+        let (mut block, mut nearest, mut ids) = (QueryI8::empty(self.dim), [0.0; BLOCK], [0; BLOCK]);
         for (group, visitors) in self.visitors(rows).iter().enumerate() {
             let run = self.offsets[group]..self.offsets[group + 1];
+            let (members, scales) = self.members.run(run.clone(), self.dim);
             for visitors in visitors.chunks(BLOCK) {
                 block.refill(rows, visitors.iter().map(|&row| row as usize));
-                self.members.dots(run.clone(), self.dim, &block, &mut dots);
-                let (nearest, ids) = nearest(&dots, block.lanes());
-                for ((&row, dot), at) in visitors.iter().zip(nearest).zip(ids) {
+                let lanes = block.lanes();
+                let (nearest, ids) = (&mut nearest[..lanes], &mut ids[..lanes]);
+                Kernels::detect().byte_nearest(members, scales, &block, nearest, ids);
+                for ((&row, &mut dot), &mut at) in visitors.iter().zip(nearest).zip(ids) {
                     if dot > best[row as usize].0 {
                         best[row as usize] = (dot, run.start as u32 + at);
                     }
@@ -98,13 +100,18 @@ impl Assigner {
             return vec![(0..rows.len() as u32).collect()];
         }
         let mut visitors = vec![Vec::new(); groups];
-        let (mut block, mut dots) = (QueryI8::empty(self.dim), Vec::new());
+        let (mut block, mut dots, mut ids) = (QueryI8::empty(self.dim), Vec::new(), [0; LARGEST * BLOCK]);
         for first in (0..rows.len()).step_by(BLOCK) {
             block.refill(rows, first..rows.len().min(first + BLOCK));
-            self.leaders.dots(0..groups, self.dim, &block, &mut dots);
-            let nearest = nearest_groups(&dots, block.lanes());
+            // What was there is overwritten.
+            dots.resize(groups * block.lanes(), 0.0);
+            let (leaders, scales) = self.leaders.run(0..groups, self.dim);
+            Kernels::detect().byte_dots(leaders, scales, &block, &mut dots);
+            let ids = &mut ids[..LARGEST * block.lanes()];
+            Kernels::detect().largest(&dots, ids);
             for row in 0..block.rows() {
-                nearest.iter().for_each(|ids| visitors[ids[row] as usize].push((first + row) as u32));
+                let groups = ids.iter().skip(row).step_by(block.lanes());
+                groups.for_each(|&group| visitors[group as usize].push((first + row) as u32));
             }
         }
         visitors
@@ -112,45 +119,10 @@ impl Assigner {
 }
 
 impl ByteRows {
-    /// The dot products of the rows `run` with a block, `[run, lanes]`, into `out`.
-    fn dots(&self, run: std::ops::Range<usize>, dim: usize, block: &QueryI8, out: &mut Vec<f32>) {
-        // What was there is overwritten.
-        out.resize(run.len() * block.lanes(), 0.0);
-        let bytes = &self.bytes[run.start * dim..run.end * dim];
-        Kernels::detect().byte_dots(bytes, &self.scales[run], block, out);
+    /// Some of the rows and their scales.
+    fn run(&self, run: Range<usize>, dim: usize) -> (&[u8], &[f32]) {
+        (&self.bytes[run.start * dim..run.end * dim], &self.scales[run])
     }
-}
-
-/// For each lane of `dots` `[n, lanes]`, the largest and the row it is in.
-fn nearest(dots: &[f32], lanes: usize) -> ([f32; BLOCK], [u32; BLOCK]) {
-    let (mut best, mut ids) = ([f32::NEG_INFINITY; BLOCK], [0; BLOCK]);
-    for (id, dots) in (0..).zip(dots.chunks_exact(lanes)) {
-        for ((&dot, best), best_id) in dots.iter().zip(&mut best).zip(&mut ids) {
-            let wins = dot > *best;
-            *best = if wins { dot } else { *best };
-            *best_id = if wins { id } else { *best_id };
-        }
-    }
-    (best, ids)
-}
-
-/// For each lane of `dots` `[g, lanes]`, the groups with the largest, best first.
-fn nearest_groups(dots: &[f32], lanes: usize) -> [[u32; BLOCK]; PROBED_GROUPS] {
-    let mut best = [[f32::NEG_INFINITY; BLOCK]; PROBED_GROUPS];
-    let mut ids = [[0; BLOCK]; PROBED_GROUPS];
-    for (group, dots) in (0..).zip(dots.chunks_exact(lanes)) {
-        for (lane, &dot) in dots.iter().enumerate() {
-            // Down the ranks, each keeping the better of two: without branches, so that lanes go together.
-            let (mut dot, mut id) = (dot, group);
-            for rank in 0..PROBED_GROUPS {
-                let (kept, kept_id) = (best[rank][lane], ids[rank][lane]);
-                let wins = dot > kept;
-                (best[rank][lane], dot) = if wins { (dot, kept) } else { (kept, dot) };
-                (ids[rank][lane], id) = if wins { (id, kept_id) } else { (kept_id, id) };
-            }
-        }
-    }
-    ids
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::assign::Assigner;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 
-const ITERATIONS: usize = 5;
+const ITERATIONS: usize = 8;
 /// Passes for the leaders of groups, which need not be good.
 const GROUP_ITERATIONS: usize = 3;
 
