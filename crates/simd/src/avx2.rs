@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use crate::decode::{FineSteps, combine};
 use crate::query::{LANES, QueryF32, QueryI8};
-use crate::residual::{FINE_BITS, FINE_CODES, LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_factors};
+use crate::residual::{FINE_BITS, LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_factors};
 use crate::scratch::Scratch;
 
 /// Rows of an f32 tile: 6 x 2 accumulators, 2 query registers, 1 broadcast, of 16 registers.
@@ -15,6 +15,9 @@ const F32_ROWS: usize = 6;
 
 /// Tokens of an integer tile: 4 x 2 accumulators, 2 query registers, and 3 to multiply with.
 const I8_ROWS: usize = 4;
+
+/// The fine codes as a byte shuffle looks them up.
+const FINE_CODES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// Calls `$body` for blocks of lanes: `$w` registers from `$lane`, two while there are two.
 macro_rules! for_lanes {

@@ -26,9 +26,6 @@ pub const FINE_BITS: u32 = 4;
 /// The fine code, were there one, that stands for 0.
 pub const FINE_MIDDLE: f32 = 7.5;
 
-/// The fine codes as byte kernels look them up.
-pub(crate) const FINE_CODES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
 /// Number of scales that a token may choose from.
 pub const SCALES: usize = 64;
 

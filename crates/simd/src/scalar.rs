@@ -136,11 +136,11 @@ pub(crate) fn decode_fine(
 ) {
     let dim = tokens.dim;
     let levels = tokens.unsigned_levels();
-    let (plane, fine_plane) = (code_bytes(dim, tokens.bits), code_bytes(dim, FINE_BITS));
+    let fine_plane = code_bytes(dim, FINE_BITS);
     let (levels_of, rest) = scratch.bytes(3 * dim).split_at_mut(dim);
     let (steps_of, fine) = rest.split_at_mut(dim);
     for (t, out) in out.chunks_exact_mut(dim).enumerate() {
-        unpack_codes(&tokens.codes[t * plane..][..plane], tokens.bits, levels_of);
+        unpack_codes(tokens.token_codes(t), tokens.bits, levels_of);
         for (level, step) in levels_of.iter_mut().zip(&mut *steps_of) {
             let code = usize::from(*level);
             (*level, *step) = (levels[code], fine_steps.steps[code]);
