@@ -254,6 +254,26 @@ fn a_shard_of_another_index_does_not_pass() {
     assert!(error.contains("codec-000001.lwc") && error.contains("another file"), "{error}");
 }
 
+/// A codec is outgrown by what was there, and trained on what is left of it: here, one row.
+#[test]
+fn an_index_that_outgrows_its_codec_may_be_left_with_one_row() {
+    let mut options = IndexOptions::new(8);
+    // With this seed a sample of all that was there leaves the row out.
+    options.seed = 0;
+    let index = Index::create(RamDirectory::new(), options).unwrap();
+    let mut writer = index.writer().unwrap();
+    let row = |i: usize| (0..8).map(move |d| if d == i % 8 { 1.0 } else { 0.0 });
+    let doc = |len: usize| TokenEmbeddings::new((0..len).flat_map(row).collect(), 8).unwrap();
+    for (id, len) in [(0, 16_250), (1, 3 * 16_250 - 1)] {
+        writer.add(DocId(id), doc(len).view()).unwrap();
+        writer.commit(None, &()).unwrap();
+    }
+    (0..2).for_each(|id| assert!(writer.delete(DocId(id))));
+    writer.add(DocId(2), doc(1).view()).unwrap();
+    writer.commit(None, &()).unwrap();
+    assert_eq!(index.searcher().unwrap().info().tokens(), 1);
+}
+
 #[test]
 fn an_index_that_outgrows_its_codec_gets_a_new_one() {
     let from = collection(600, 20, 11);

@@ -11,6 +11,14 @@
 //! name (tests tie the twins together). The integer part of [`Kernels::byte_dots`] and
 //! [`Kernels::max_residual_dots`] is exact and their float part is evaluated in the same order everywhere, so all twins
 //! return the same bits; the f32 kernels differ by rounding only (fused multiply-add or not).
+//!
+//! Miri interprets the scalar and the AVX2 kernels, in some minutes, and finds what they would read or write out of
+//! bounds (of AVX-512 it lacks the shift by which codes are expanded; `byte_dots` and `quantis` run):
+//!
+//! ```sh
+//! MIRIFLAGS=-Zmiri-disable-isolation RUSTFLAGS='-C target-feature=+avx2,+fma' \
+//!     cargo +nightly miri test -p latewood-simd --tests
+//! ```
 #![allow(unsafe_code, reason = "instruction-set intrinsics; each block states why it is sound")]
 
 mod decode;

@@ -37,8 +37,11 @@ fn close(a: &[f32], b: &[f32], dim: usize) {
     }
 }
 
+/// Miri interprets, a thousand times slower.
+const CASES: u32 = if cfg!(miri) { 2 } else { 200 };
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
 
     #[test]
     fn f32_kernels_agree(seed: u64, q in 1usize..40, n in 0usize..30, dim in 1usize..160) {
@@ -142,6 +145,8 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
     #[test]
     fn the_largest_are_found(seed: u64, n in 0usize..40, lanes in 1usize..5) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

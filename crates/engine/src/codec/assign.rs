@@ -133,6 +133,14 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     #[test]
+    fn rows_of_any_size_fit_bytes() {
+        for x in [1e-45, 2e-44, 1e-43, f32::MIN_POSITIVE, 1.0, f32::MAX, f32::INFINITY] {
+            let rows = ByteRows::new(&[x, -x, 0.0, x / 2.0], 4);
+            assert!(rows.bytes.iter().all(|b| (1..=127).contains(b)), "{x}: {rows:?}");
+        }
+    }
+
+    #[test]
     fn nearly_always_the_nearest() {
         let (dim, c, n) = (16, 600, 2000);
         let mut rng = ChaCha8Rng::seed_from_u64(5);

@@ -104,7 +104,9 @@ impl ByteRows {
         for row in rows.chunks_exact(dim) {
             let largest = row.iter().fold(0.0f32, |a, x| a.max(x.abs()));
             let scale = if largest > 0.0 { largest / f32::from(MAX_LEVEL) } else { 1.0 };
-            out.bytes.extend(row.iter().map(|x| ((x / scale).round() as i32 + LEVEL_OFFSET) as u8));
+            // The smallest floats have no 63rd part: what is out of range, in forged centroids only, is cut off.
+            let level = |x: f32| (x / scale).round().clamp(-f32::from(MAX_LEVEL), f32::from(MAX_LEVEL)) as i32;
+            out.bytes.extend(row.iter().map(|&x| (level(x) + LEVEL_OFFSET) as u8));
             out.scales.push(scale);
         }
         out

@@ -33,7 +33,8 @@ pub(super) fn build(
     waiting: &SpoolReader<'_>,
     outgrown: &[LiveShard],
 ) -> Result<()> {
-    let total = waiting.rows() + outgrown.iter().map(|live| live.shard.token_count() as u64).sum::<u64>();
+    // Of deleted documents nothing is coded: a sample chosen from their tokens too might hold none of the others.
+    let total = waiting.rows() + outgrown.iter().map(LiveShard::live_tokens).sum::<u64>();
     let codec = match next.newest_codec() {
         Some(newest) if outgrown.is_empty() => newest.clone(),
         _ => {

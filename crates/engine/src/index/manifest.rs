@@ -126,7 +126,7 @@ impl Manifest {
         if check_bits(self.bits).is_err() {
             return Err(format!("bits is {}", self.bits));
         }
-        if self.generation == u64::MAX || self.next_file > u64::MAX / 2 {
+        if self.generation.max(self.next_file) > u64::MAX / 2 {
             return Err("a counter is at its end".into());
         }
         let files = self.codecs.iter().map(|c| &c.file).chain(self.shards.iter().map(|s| &s.file));

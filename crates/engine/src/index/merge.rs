@@ -8,7 +8,7 @@ use latewood_simd::ResidualTokens;
 use super::{LiveShard, Progress, Stage};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::ids::DocOrd;
+use crate::ids::{DocId, DocOrd};
 use crate::shard::ShardWriter;
 
 /// As many shards of one codec may stand side by side.
@@ -91,6 +91,9 @@ pub(super) fn merge(
         docs.extend(live.docs().map(|ord| (live.shard.doc_id(ord).0, at, ord)));
     }
     docs.sort_unstable();
+    if let Some(twice) = docs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        return Err(shards[twice[1].1].alive_twice(DocId(twice[1].0)));
+    }
     let mut writer = ShardWriter::create(directory, name, codec)?;
     let total = docs.len() as u64;
     for (done, &(_, at, ord)) in docs.iter().enumerate() {

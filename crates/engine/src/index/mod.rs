@@ -13,13 +13,13 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
+use roaring::{RoaringBitmap, RoaringTreemap};
 
 use crate::backend::{Backend, CpuBackend};
 use crate::codec::{ResidualCodec, check_bits};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::ids::DocOrd;
+use crate::ids::{DocId, DocOrd};
 use crate::search::Searcher;
 use crate::shard::Shard;
 
@@ -234,10 +234,12 @@ impl Index {
             Err(e) => return vec![e],
         };
         let total = snapshot.shards.len() as u64;
-        let mut wrong = Vec::new();
+        let (mut wrong, mut alive) = (Vec::new(), RoaringTreemap::new());
         for (done, live) in (0..).zip(&snapshot.shards) {
             progress.report(Stage::Verify, done, total);
             wrong.extend(live.shard.verify().err());
+            let twice = live.docs().map(|doc| live.shard.doc_id(doc)).find(|doc| !alive.insert(doc.0));
+            wrong.extend(twice.map(|doc| live.alive_twice(doc)));
         }
         progress.report(Stage::Verify, total, total);
         wrong
@@ -265,9 +267,19 @@ impl LiveShard {
         self.shard.doc_count() - self.deleted.len() as usize
     }
 
+    /// Tokens of the documents that are not deleted.
+    pub(crate) fn live_tokens(&self) -> u64 {
+        self.docs().map(|doc| self.shard.token_count_of(doc) as u64).sum()
+    }
+
     /// The documents that are not deleted, ascending.
     pub(crate) fn docs(&self) -> impl Iterator<Item = DocOrd> + '_ {
         (0..self.shard.doc_count() as u32).filter(|&doc| !self.deleted.contains(doc)).map(DocOrd)
+    }
+
+    /// The error that a document is here and in another shard.
+    fn alive_twice(&self, doc: DocId) -> Error {
+        self.shard.damaged("document ids", format!("document {} is alive in another shard too", doc.0))
     }
 }
 

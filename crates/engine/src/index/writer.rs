@@ -170,7 +170,7 @@ impl IndexWriter {
         let (digest, trained_on) = (newest.digest(), newest.trained_on());
         let of_newest = |live: &LiveShard| live.entry.codec == digest;
         let coded: u64 = next.shards.iter().filter(|live| of_newest(live)).map(|l| l.shard.token_count() as u64).sum();
-        if coded + self.spool.live_rows() < OUTGROWN * trained_on {
+        if coded + self.spool.live_rows() < OUTGROWN.saturating_mul(trained_on) {
             return Vec::new();
         }
         let (outgrown, kept) = next.shards.drain(..).partition(of_newest);

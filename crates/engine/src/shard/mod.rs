@@ -79,12 +79,12 @@ impl Shard {
             codec,
             file,
         };
-        shard.check_content()?;
+        shard.check_content(postings)?;
         Ok(shard)
     }
 
     /// What search relies on: ids ascend, runs are in order and not empty, numbers point inside.
-    fn check_content(&self) -> Result<()> {
+    fn check_content(&self, postings: usize) -> Result<()> {
         let bad = |id: SectionId, detail: &str| Err(self.file.damaged(id.name, detail.into()));
         if !self.file.at(&self.doc_ids).is_sorted_by(|a, b| a < b) {
             return bad(layout::DOC_IDS, "document ids do not ascend");
@@ -94,7 +94,7 @@ impl Shard {
             return bad(layout::OFFSETS, "the runs of tokens are not in order");
         }
         let lists = self.file.at(&self.posting_offsets);
-        if lists[0] != 0 || !lists.is_sorted() {
+        if lists[0] != 0 || lists[lists.len() - 1] as usize != postings || !lists.is_sorted() {
             return bad(layout::POSTING_OFFSETS, "the lists are not in order");
         }
         Ok(())

@@ -13,6 +13,7 @@
 
 mod encode;
 mod npy;
+mod npy_header;
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use bytemuck::{AnyBitPattern, NoUninit};
 use half::f16;
 
+use super::npy_header::Header;
 use crate::error::{Error, Result};
 
-/// No header of an array of numbers is longer.
-const MAX_HEADER: u64 = 1 << 16;
 /// Bytes of a header that we write; its shape is filled in at the end.
 const HEADER: usize = 128;
 
@@ -65,19 +64,14 @@ impl<T: Element, R: Read> NpyReader<T, R> {
     /// Reads the header; `path` is for messages.
     pub(super) fn parse(mut reader: R, path: &Path) -> Result<Self> {
         let input = |detail: String| Error::Input { file: path.into(), line: None, detail };
-        let header = npyz::NpyHeader::from_reader(reader.by_ref().take(MAX_HEADER))
-            .map_err(|e| input(format!("not an .npy array: {e}")))?;
-        let found = match header.dtype() {
-            npyz::DType::Plain(plain) => plain.to_string(),
-            other => other.descr(),
-        };
-        if found != T::DESCR {
-            return Err(input(format!("holds values of type {found}, not {}", T::DESCR)));
+        let header = Header::read(&mut reader).map_err(|e| input(format!("not an .npy array: {e}")))?;
+        if header.descr != T::DESCR {
+            return Err(input(format!("holds values of type {}, not {}", header.descr, T::DESCR)));
         }
-        if header.order() != npyz::Order::C {
+        if header.fortran_order {
             return Err(input("is in Fortran order: save it in C order (numpy.ascontiguousarray)".into()));
         }
-        Ok(Self { reader, path: path.into(), shape: header.shape().to_vec(), element: PhantomData })
+        Ok(Self { reader, path: path.into(), shape: header.shape, element: PhantomData })
     }
 
     /// The shape, which must have `N` dimensions.
