@@ -103,8 +103,9 @@ impl IndexWriter {
     /// crash. `payload` is kept with the commit for the caller; `None` keeps the last one.
     ///
     /// # Errors
-    /// When `progress` cancels or the disk refuses. The index is then as before; a cancelled commit may be tried
-    /// again, after any other failure a new writer is needed.
+    /// When `progress` cancels or the disk refuses. The index is then as before or, where the very last step failed, the
+    /// commit is seen and may not survive a loss of power; a cancelled commit may be tried again, after any other failure
+    /// a new writer is needed.
     pub fn commit(&mut self, payload: Option<&[u8]>, progress: &dyn Progress) -> Result<Commit> {
         self.check_failed()?;
         let result = self.try_commit(payload, progress);

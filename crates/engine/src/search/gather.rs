@@ -1,6 +1,6 @@
 //! Gather: documents collect the scores of the probed centroids that they have a token at.
 //!
-//! Posting lists are read one after the other and add to the documents they name, as TACHIOM does (Nardini et al. 2026):
+//! Posting lists are read one after the other and add to the documents they name, as TACHIOM does (arXiv:2604.28142):
 //! what is touched is the postings, not the tokens of every candidate. For each query row a document gets the score of
 //! its best probed centroid, or the floor that no centroid left out is above; so the sum is the score by centroids
 //! alone (PLAID's centroid interaction) with nothing missing but differences below the floors.

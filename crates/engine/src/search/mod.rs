@@ -3,8 +3,9 @@
 //! The stages are PLAID's (Santhanam et al. 2022, section 4), the second turned round: the query's rows choose centroids
 //! ([`probe`]); the documents in their posting lists collect the centroids' scores ([`gather`]); the best of them are
 //! ranked by all their tokens' centroids and cut to a budget ([`prune`]); what is left is scored on compressed tokens
-//! ([`rescore`]), and the best of those once more with their fine codes, if the index has any ([`refine`]). Candidates few enough to fit the budget skip the first stages, so a selective filter or a small
-//! index loses nothing, and every budget is a parameter.
+//! ([`rescore`]), and the best of those once more with their fine codes, if the index has any ([`refine`]). Candidates few
+//! enough to fit the budget skip the first stages, so a selective filter or a small index loses nothing, and every budget
+//! is a parameter.
 
 mod allowed;
 mod gather;
