@@ -57,7 +57,7 @@ fn commits() -> Vec<Vec<Change>> {
 }
 
 fn create(disk: &CrashDisk) -> Result<Index> {
-    Index::create(disk.clone(), IndexOptions::new(DIM).payload(0u64.to_le_bytes().into()))
+    Index::create(disk.clone(), IndexOptions::new(DIM).fine(true).payload(0u64.to_le_bytes().into()))
 }
 
 /// An index's life: the states it was in, and `Err` where the crash ended it. The last state may not have been reached.

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Collection, DIM, collection};
 use latewood_engine::exact::ExactSearch;
-use latewood_engine::{DocId, Index, IndexOptions, Prefilter, RamDirectory, SearchParams};
+use latewood_engine::{DocId, Index, IndexOptions, Prefilter, QueryEmbeddings, RamDirectory, SearchParams};
 
 /// An index of several shards with some documents deleted.
 fn build(from: &Collection, options: IndexOptions) -> Index {
@@ -106,4 +106,24 @@ fn an_exhaustive_search_looks_at_everything() {
         }
     }
     assert!(same >= 98, "{same} of 100");
+}
+
+/// A row's norm is its weight, whatever it is: a heavy one decides, a vanishing one says nothing.
+#[test]
+fn query_rows_may_weigh_anything() {
+    let from = collection(3000, 5, 15);
+    let searcher = build(&from, IndexOptions::new(DIM)).searcher().unwrap();
+    let mut params = SearchParams::new(5);
+    (params.probes, params.shortlisted, params.rescored) = (4, 200, 100);
+    for query in &from.queries {
+        let wanted = searcher.search(query, &params).unwrap().hits;
+        for weight in [1e5f32, 1e-5, 1e-20, 1e-40, 0.0] {
+            let scaled = query.values().iter().map(|x| x * weight).collect();
+            let found = searcher.search(&QueryEmbeddings::new(scaled, DIM).unwrap(), &params).unwrap().hits;
+            assert!(found.iter().all(|hit| hit.score.is_finite()) && found.len() == 5, "{weight}: {found:?}");
+            if weight >= 1e-5 {
+                assert_eq!(found[0].doc, wanted[0].doc, "{weight}");
+            }
+        }
+    }
 }

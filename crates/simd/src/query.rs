@@ -84,7 +84,9 @@ impl RowsI8 {
         let mut out = Self { dim, values: vec![0; rows.len()], scales: Vec::new(), sums: Vec::new() };
         for (row, values) in rows.chunks_exact(dim).zip(out.values.chunks_exact_mut(dim)) {
             let largest = row.iter().fold(0.0, |a, x| if x.abs() > a { x.abs() } else { a });
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            let inverse = 127.0 / largest;
+            // A row of zeros, or one so short that it has no inverse: all its values are 0.
+            let inverse = if inverse.is_finite() { inverse } else { 0.0 };
             let mut sum = 0;
             for (value, x) in values.iter_mut().zip(row) {
                 // Far from 0 floats are whole numbers: adding rounds, and the low bits are the number.

@@ -79,7 +79,9 @@ fn gather_block(
     sums[..docs].fill(0);
     // All scores together fit the bits: each is rounded down.
     let most: f32 = probed.iter().filter_map(|row| row.centroids.first()).map(|&(_, gain)| gain).sum();
-    let steps = if most > 0.0 { SCORE_MASK as f32 / most } else { 0.0 };
+    let steps = SCORE_MASK as f32 / most;
+    // All scores alike, or of rows so short that they tell nothing apart.
+    let steps = if steps.is_finite() { steps } else { 0.0 };
     for (row, stamp) in probed.iter().zip(1u32..) {
         let stamp = stamp << SCORE_BITS;
         for &(centroid, gain) in &row.centroids {

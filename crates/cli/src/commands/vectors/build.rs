@@ -1,5 +1,6 @@
 //! `latewood vectors build`
 
+use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCod
     let input = usage::memory();
     let bar = Progress::new(args.quiet);
     let (started, cpu) = (Instant::now(), usage::cpu_time());
-    let (info, reading) = on_threads(&own.measured, || -> anyhow::Result<_> {
+    let new = !path.exists();
+    let built = on_threads(&own.measured, || -> anyhow::Result<_> {
         let index = Index::create(MmapDirectory::create(path)?, options)?;
         let mut writer = index.writer()?;
         let (mut reading, total) = (Duration::ZERO, documents.count() as u64);
@@ -37,7 +39,12 @@ pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCod
         }
         writer.commit(None, &Building(&bar))?;
         Ok((index.searcher()?.info(), reading))
-    })??;
+    })?;
+    if built.is_err() && new {
+        // Half an index would be in the way of the next try. What went wrong is told by the error.
+        let _ = fs::remove_dir_all(path);
+    }
+    let (info, reading) = built?;
     let build = started.elapsed() - reading;
     let cpu = usage::cpu_time().zip(cpu).map(|(end, start)| (end - start).as_secs_f64());
     bar.clear();
