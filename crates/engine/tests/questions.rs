@@ -117,7 +117,7 @@ fn query_rows_may_weigh_anything() {
     (params.probes, params.shortlisted, params.rescored) = (4, 200, 100);
     for query in &from.queries {
         let wanted = searcher.search(query, &params).unwrap().hits;
-        for weight in [1e5f32, 1e-5, 1e-20, 1e-40, 0.0] {
+        for weight in [1e5f32, 1e-5, 1e-20, 1e-35, 1e-37, 1e-40, 0.0] {
             let scaled = query.values().iter().map(|x| x * weight).collect();
             let found = searcher.search(&QueryEmbeddings::new(scaled, DIM).unwrap(), &params).unwrap().hits;
             assert!(found.iter().all(|hit| hit.score.is_finite()) && found.len() == 5, "{weight}: {found:?}");
