@@ -50,12 +50,12 @@ pub mod search;
 mod shard;
 
 pub use backend::{Backend, CpuBackend, EncodedQuery};
-pub use codec::{ResidualCodec, SUPPORTED_BITS};
+pub use codec::{ResidualCodec, SUPPORTED_BITS, Sampler};
 pub use directory::{Bytes, Directory, FileReader, FileWriter, Lock, MmapDirectory, RamDirectory};
 pub use embeddings::{MAX_DIM, QueryEmbeddings, TokenEmbeddings, TokenEmbeddingsRef, UNIT_TOLERANCE};
 pub use error::{Error, Result};
 pub use format::FORMAT_VERSION;
 pub use ids::{CentroidId, DocId, DocOrd};
-pub use index::{Commit, Index, IndexInfo, IndexOptions, IndexWriter, Progress, ShardInfo, Stage};
+pub use index::{Commit, Index, IndexInfo, IndexOptions, IndexWriter, Merge, Progress, ShardInfo, Stage};
 pub use search::{Alignment, Hit, Prefilter, SearchParams, SearchResult, Searcher, Timings};
 pub use shard::Shard;

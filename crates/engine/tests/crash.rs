@@ -72,8 +72,16 @@ fn live(disk: &CrashDisk, states: &mut Vec<State>, mut committed: impl FnMut()) 
         if at % 4 == 2 {
             drop(writer);
             writer = index.writer()?;
+            if at == 10 {
+                writer.merge_apart();
+            }
         }
         commit(&mut writer, changes, number)?;
+        // What is made here is published by the next commit.
+        for mut merge in writer.due_merges()? {
+            merge.run(&())?;
+            assert!(writer.finish_merge(merge));
+        }
         committed();
     }
     Ok(())

@@ -25,6 +25,13 @@ pub(crate) struct CodedTokens {
     pub(crate) fine: Vec<u8>,
 }
 
+impl CodedTokens {
+    /// The sum of the tokens' scales: how far they lie from their centroids.
+    pub(crate) fn scale_sum(&self, scales: &[f32; SCALES]) -> f64 {
+        self.factors.iter().map(|&factors| f64::from(unpack_factors(factors, scales).0)).sum()
+    }
+}
+
 impl ResidualCodec {
     /// Codes `rows` `[n, d]`, unit rows.
     pub(crate) fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> CodedTokens {

@@ -35,7 +35,8 @@ use crate::error::{Error, Result};
 use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
 
 pub(crate) use encode::CodedTokens;
-pub(crate) use train::{Sampler, Shape, train};
+pub use train::Sampler;
+pub(crate) use train::{Shape, train};
 
 /// The bits a dimension that the format knows.
 pub const SUPPORTED_BITS: [u32; 3] = [1, 2, 4];
@@ -64,8 +65,8 @@ struct Meta {
     scale_per_rms: f32,
     /// What one of a fine code's steps is worth, in levels; 0 where there are no fine codes.
     fine_unit: f32,
-    /// 0.
-    reserved: u32,
+    /// The mean of the scales of the tokens trained on: how far they lie from their centroids.
+    mean_scale: f32,
     /// Tokens of the index when the codec was trained.
     trained_on: u64,
 }
@@ -83,6 +84,8 @@ pub(crate) struct Parts {
     /// The level of each code, ascending.
     pub(crate) levels: [i8; 16],
     pub(crate) scale_per_rms: f32,
+    /// The mean of the scales of the tokens trained on.
+    pub(crate) mean_scale: f32,
     /// `None` where tokens get no fine codes.
     pub(crate) fine: Option<FineSteps>,
     pub(crate) trained_on: u64,
@@ -206,6 +209,11 @@ impl ResidualCodec {
         self.meta.trained_on
     }
 
+    /// The mean of the scales of the tokens that it was trained on.
+    pub(crate) fn mean_scale(&self) -> f32 {
+        self.meta.mean_scale
+    }
+
     /// Bytes of the file.
     pub(crate) fn file_len(&self) -> usize {
         self.file.len()
@@ -224,7 +232,7 @@ impl ResidualCodec {
             centroids: parts.centroids.scales.len() as u32,
             scale_per_rms: parts.scale_per_rms,
             fine_unit: parts.fine.map_or(0.0, |fine| fine.unit),
-            reserved: 0,
+            mean_scale: parts.mean_scale,
             trained_on: parts.trained_on,
         };
         let mut file = ContainerWriter::create(directory, name, Kind::CODEC)?;
@@ -284,6 +292,7 @@ fn check_meta(file: &Container, meta: &Meta) -> Result<()> {
         && meta.centroids > 0
         && meta.centroids as usize <= MAX_CENTROIDS
         && meta.scale_per_rms.is_finite()
+        && meta.mean_scale.is_finite()
         && meta.fine_unit.is_finite()
         && meta.fine_unit >= 0.0;
     if good { Ok(()) } else { Err(file.damaged(META.name, format!("{meta:?}"))) }

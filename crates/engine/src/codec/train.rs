@@ -25,9 +25,9 @@ fn centroid_count(tokens: u64) -> usize {
     (1 << wanted.max(1.0).log2().floor() as u32).min(MAX_CENTROIDS)
 }
 
-/// Chooses which of `total` rows a codec is trained on, in order.
+/// Chooses, one after the other, which rows a codec is trained on ([`crate::IndexWriter::sampler`]).
 #[derive(Debug)]
-pub(crate) struct Sampler {
+pub struct Sampler {
     rng: ChaCha8Rng,
     dim: usize,
     wanted: u64,
@@ -38,19 +38,24 @@ impl Sampler {
     /// A sampler over `total` rows of `dim` values.
     pub(crate) fn new(total: u64, dim: usize, seed: u64) -> Self {
         let wanted = (centroid_count(total) * ROWS_PER_CENTROID).min(SAMPLE_BYTES / (dim * size_of::<f32>()));
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), dim, wanted: wanted as u64, left: total }
+        Self::small(total, wanted as u64, dim, seed)
+    }
+
+    /// A sampler of `wanted` rows.
+    pub(crate) fn small(total: u64, wanted: u64, dim: usize, seed: u64) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), dim, wanted, left: total }
     }
 
     /// Values of a row.
-    pub(crate) fn dim(&self) -> usize {
+    pub fn dim(&self) -> usize {
         self.dim
     }
 
     /// Whether the next row belongs to the sample: every set of the wanted size is equally likely (Vitter 1987,
-    /// algorithm S).
-    pub(crate) fn take(&mut self) -> bool {
-        let taken = self.wanted > 0 && self.rng.random_range(0..self.left) < self.wanted;
-        self.left -= 1;
+    /// algorithm S). None does beyond the number of rows that the sampler was made for.
+    pub fn take(&mut self) -> bool {
+        let taken = self.left > 0 && self.rng.random_range(0..self.left) < self.wanted;
+        self.left = self.left.saturating_sub(1);
         self.wanted -= u64::from(taken);
         taken
     }
@@ -86,11 +91,14 @@ pub(crate) fn train(
     let count = centroid_count(total).min(n);
     let centroids = ByteRows::new(&kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?, dim);
     let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend);
-    let values = residual_values(&rows, &assigner, dim);
+    let (values, mean_rms) = residual_values(&rows, &assigner, dim);
+    drop(rows);
     let (levels, scale_per_rms) = levels::train(values.clone(), bits);
     let fine = fine.then(|| levels::fine_steps(&values, &levels[..1 << bits], scale_per_rms));
     let scales = scales(dim, scale_per_rms);
-    Ok(Parts { dim, bits, centroids, scales, rotation: matrix, levels, scale_per_rms, fine, trained_on: total })
+    let mean_scale = mean_rms * scale_per_rms;
+    let rotation = matrix;
+    Ok(Parts { dim, bits, centroids, scales, rotation, levels, scale_per_rms, mean_scale, fine, trained_on: total })
 }
 
 /// The scales that tokens choose from: 0, and 63 that end at the longest residual of a token on its centroid's side,
@@ -100,23 +108,25 @@ fn scales(dim: usize, scale_per_rms: f32) -> [f32; SCALES] {
     std::array::from_fn(|i| if i == 0 { 0.0 } else { largest * ((i as f32 - 63.0) / 8.0).exp2() })
 }
 
-/// Values of residuals, each in units of its row's root mean square, of rows spread over the sample.
-fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize) -> Vec<f32> {
+/// Values of residuals, each in units of its row's root mean square, of rows spread over the sample; and the mean of
+/// those root mean squares.
+fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize) -> (Vec<f32>, f32) {
     let n = rows.len() / dim;
     let stride = n.div_ceil((LEVEL_VALUES / dim).max(1)).max(1);
     let picked: Vec<f32> = rows.chunks_exact(dim).step_by(stride).flatten().copied().collect();
     let mut assigned = vec![0; picked.len() / dim];
     assigner.assign(&picked, &mut assigned);
-    let mut values = Vec::with_capacity(picked.len());
+    let (mut values, mut sum) = (Vec::with_capacity(picked.len()), 0.0);
     for (row, &c) in picked.chunks_exact(dim).zip(&assigned) {
         let residual = row.iter().zip(assigner.centroid(c)).map(|(x, c)| x - c);
         let rms = (residual.clone().map(|r| r * r).sum::<f32>() / dim as f32).sqrt();
+        sum += rms;
         // A row that is its centroid says nothing about the shape of residuals.
         if rms > 1e-5 {
             values.extend(residual.map(|r| r / rms));
         }
     }
-    values
+    (values, sum / assigned.len().max(1) as f32)
 }
 
 #[cfg(test)]

@@ -11,34 +11,36 @@ use latewood_simd::ResidualTokens;
 use super::manifest::CodecEntry;
 use super::spool::{SpoolReader, append_f32};
 use super::writer::{next_file, open_shard};
-use super::{LiveShard, Progress, Snapshot, Stage};
+use super::{LiveShard, Progress, Snapshot, Stage, policy};
 use crate::backend::Backend;
 use crate::codec::{self, CodedTokens, ResidualCodec, Sampler, Shape};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::ids::DocId;
+use crate::ids::{DocId, DocOrd};
 use crate::shard::ShardWriter;
 
 /// Tokens coded at a time.
 const CODE_TOKENS: usize = 1 << 15;
 /// A commit starts another shard at this many tokens.
-const SHARD_TOKENS: usize = 4 << 20;
+pub(super) const SHARD_TOKENS: usize = 4 << 20;
 
-/// Adds shards of the waiting documents, and of the live ones of `outgrown`, to `next`.
+/// Adds shards of the waiting documents, and of the live ones of `outgrown`, to `next`: of `codec`, or of a new one.
 pub(super) fn build(
     directory: &dyn Directory,
     backend: &dyn Backend,
     next: &mut Snapshot,
     progress: &dyn Progress,
+    codec: Option<Arc<ResidualCodec>>,
     waiting: &SpoolReader<'_>,
     outgrown: &[LiveShard],
 ) -> Result<()> {
     // Of deleted documents nothing is coded: a sample chosen from their tokens too might hold none of the others.
     let total = waiting.rows() + outgrown.iter().map(LiveShard::live_tokens).sum::<u64>();
-    let codec = match next.newest_codec() {
-        Some(newest) if outgrown.is_empty() => newest.clone(),
-        _ => {
-            let sample = sample(waiting, outgrown, Sampler::new(total, next.manifest.dim, next.manifest.seed))?;
+    let codec = match codec {
+        Some(codec) => codec,
+        None => {
+            let mut sampler = Sampler::new(total, next.manifest.dim, next.manifest.seed);
+            let sample = sample(waiting, outgrown, &mut sampler)?;
             train(directory, backend, next, progress, sample, total)?
         }
     };
@@ -46,18 +48,56 @@ pub(super) fn build(
     let mut builder = Builder { directory, backend, next, progress, codec, batch, shard: None, done: 0, total };
     waiting.for_each(|doc, rows| builder.add(doc, |out| append_f32(rows, out)))?;
     builder.finish_shard()?;
-    for live in outgrown {
-        for ord in live.docs() {
-            let rows = live.shard.decode(ord)?;
-            builder.add(live.shard.doc_id(ord), |out| out.extend(rows))?;
-        }
-        builder.finish_shard()?;
+    for (doc, live, ord) in in_order(outgrown)? {
+        let rows = live.shard.decode(ord)?;
+        builder.add(doc, |out| out.extend(rows))?;
     }
-    Ok(())
+    builder.finish_shard()
+}
+
+/// The live documents of all `shards`, ascending, and where each lies.
+///
+/// # Errors
+/// When one is alive twice.
+pub(super) fn in_order(shards: &[LiveShard]) -> Result<Vec<(DocId, &LiveShard, DocOrd)>> {
+    let docs = shards.iter().flat_map(|live| live.docs().map(move |ord| (live.shard.doc_id(ord), live, ord)));
+    let mut docs: Vec<_> = docs.collect();
+    docs.sort_unstable_by_key(|&(doc, ..)| doc);
+    match docs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(twice) => Err(twice[1].1.alive_twice(twice[1].0)),
+        None => Ok(docs),
+    }
+}
+
+/// The codec of `snapshot` whose centroids the waiting documents lie nearest to, unless they lie far from all: then they
+/// are of another kind than what there is, and get a codec of their own. A few documents never do.
+pub(super) fn fitting_codec(
+    backend: &dyn Backend,
+    snapshot: &Snapshot,
+    waiting: &SpoolReader<'_>,
+) -> Result<Option<Arc<ResidualCodec>>> {
+    let many = waiting.rows() >= policy::DRIFT_TOKENS;
+    if let ([only], false) = (&snapshot.manifest.codecs[..], many) {
+        return Ok(snapshot.codecs.get(&only.digest).cloned());
+    }
+    let manifest = &snapshot.manifest;
+    let mut sampler = Sampler::small(waiting.rows(), policy::DRIFT_TOKENS, manifest.dim, manifest.seed);
+    let sample = sample(waiting, &[], &mut sampler)?;
+    let distance = |codec: Arc<ResidualCodec>| {
+        let sum = codec.encode(backend, &sample).scale_sum(codec.scales());
+        (sum, codec)
+    };
+    // In the order of the manifest: of equals, the first.
+    let codecs = manifest.codecs.iter().filter_map(|entry| snapshot.codecs.get(&entry.digest).cloned());
+    let nearest = codecs.map(distance).min_by(|a, b| a.0.total_cmp(&b.0));
+    let fits = |(sum, codec): &(f64, Arc<ResidualCodec>)| {
+        !many || !policy::has_drifted(codec, *sum, sample.len() / manifest.dim)
+    };
+    Ok(nearest.filter(fits).map(|(_, codec)| codec))
 }
 
 /// A sample of all that is to be coded, `[n, d]`.
-fn sample(waiting: &SpoolReader<'_>, outgrown: &[LiveShard], mut sampler: Sampler) -> Result<Vec<f32>> {
+fn sample(waiting: &SpoolReader<'_>, outgrown: &[LiveShard], sampler: &mut Sampler) -> Result<Vec<f32>> {
     let mut sample = Vec::new();
     waiting.for_each(|_, rows: &[f16]| {
         let rows = rows.chunks_exact(sampler.dim());
@@ -82,8 +122,8 @@ fn sample(waiting: &SpoolReader<'_>, outgrown: &[LiveShard], mut sampler: Sample
     Ok(sample)
 }
 
-/// Trains a codec, writes it, and takes it into `next`.
-fn train(
+/// Trains a codec on `sample` `[n, d]`, for an index of `total` tokens, writes it, and takes it into `next`.
+pub(super) fn train(
     directory: &dyn Directory,
     backend: &dyn Backend,
     next: &mut Snapshot,
@@ -141,6 +181,9 @@ impl Builder<'_> {
     }
 
     fn code(&mut self) -> Result<()> {
+        if self.batch.docs.is_empty() {
+            return Ok(());
+        }
         if self.progress.cancelled() {
             return Err(Error::Cancelled);
         }

@@ -17,6 +17,11 @@ const PAYLOAD: SectionId = SectionId::new(b"PAYL", "payload");
 
 const SECTIONS: [SectionId; 3] = [META, TOMBSTONES, PAYLOAD];
 
+/// The number in a file's name: `STEM-NUMBER.EXTENSION`.
+pub(super) fn number_of(file: &str) -> Option<u64> {
+    file.split_once('-').and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok())
+}
+
 /// The metadata section, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,8 +136,7 @@ impl Manifest {
         }
         let files = self.codecs.iter().map(|c| &c.file).chain(self.shards.iter().map(|s| &s.file));
         for file in files {
-            let number = file.split_once('-').and_then(|(_, rest)| rest.split_once('.')?.0.parse::<u64>().ok());
-            if number.is_none_or(|n| n > self.next_file) || file.contains(['/', '\\']) {
+            if number_of(file).is_none_or(|n| n > self.next_file) || file.contains(['/', '\\']) {
                 return Err(format!("{file:?} is no name of a file of the index"));
             }
         }

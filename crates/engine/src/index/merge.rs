@@ -1,111 +1,144 @@
-//! Joining shards: which ones, and how.
+//! Rewriting shards: joined, without their deleted documents, and with a new codec where they have drifted.
 //!
-//! Shards of one codec join without loss, coded tokens being copied. Many small commits would otherwise leave
-//! many small shards; a shard of mostly deleted documents would keep its dead weight.
+//! Shards of one codec join without loss, coded tokens being copied. A merge reads shards that nobody changes and writes
+//! files that nobody knows of yet, so it runs beside readers and beside its writer; only taking its result over is a
+//! step of the writer's.
 
-use latewood_simd::ResidualTokens;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Weak};
 
-use super::{LiveShard, Progress, Stage};
+use super::builder::{self, SHARD_TOKENS};
+use super::policy::Group;
+use super::spool::SpoolReader;
+use super::writer::{next_file, open_shard};
+use super::{LiveShard, Progress, Snapshot, Stage};
+use crate::backend::Backend;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
-use crate::ids::{DocId, DocOrd};
+use crate::ids::DocOrd;
 use crate::shard::ShardWriter;
 
-/// As many shards of one codec may stand side by side.
-const MAX_SHARDS: usize = 8;
-/// A merge makes no shard of more tokens.
-const MAX_MERGED_TOKENS: usize = 8 << 20;
-
-/// When shards are rewritten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Policy {
-    /// When there are many of them, the smallest; when most of one is dead.
-    Tiered,
-    /// Wherever it leaves fewer shards or fewer dead documents.
-    Compact,
+/// Shards to be rewritten ([`crate::IndexWriter::due_merges`]): run it on any thread, then give it back to its writer
+/// ([`crate::IndexWriter::finish_merge`]). Dropping it leaves the index as it is.
+pub struct Merge {
+    directory: Arc<dyn Directory>,
+    backend: Arc<dyn Backend>,
+    group: Group,
+    /// What the merge makes: shards, and a codec if they get a new one.
+    made: Snapshot,
+    ticket: Arc<Ticket>,
 }
 
-/// Which shards to rewrite together, as positions in `shards`.
-pub(super) fn plan(shards: &[LiveShard], policy: Policy) -> Vec<Vec<usize>> {
-    let mut codecs: Vec<u64> = shards.iter().map(|s| s.entry.codec).collect();
-    codecs.sort_unstable();
-    codecs.dedup();
-    codecs
-        .into_iter()
-        .flat_map(|codec| {
-            let mut own: Vec<usize> = (0..shards.len()).filter(|&i| shards[i].entry.codec == codec).collect();
-            own.sort_by_key(|&i| shards[i].shard.token_count());
-            match policy {
-                Policy::Tiered => tiered(shards, &own),
-                Policy::Compact => compact(shards, &own),
-            }
-        })
-        .collect()
+/// What a merge under way has to itself.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    /// Numbers of the files that it may write.
+    pub(super) numbers: Range<u64>,
+    /// The files that it reads.
+    pub(super) sources: Vec<String>,
 }
 
-/// Of the shards `own` of one codec, by size: the smallest together if there are too many, the sparse each alone.
-fn tiered(shards: &[LiveShard], own: &[usize]) -> Vec<Vec<usize>> {
-    let joined = if own.len() > MAX_SHARDS { fill(shards, &own[..MAX_SHARDS]).remove(0) } else { Vec::new() };
-    let joined = if joined.len() > 1 { joined } else { Vec::new() };
-    let sparse = |i: &&usize| !joined.contains(i) && shards[**i].live_docs() * 2 < shards[**i].shard.doc_count();
-    let mut groups: Vec<Vec<usize>> = own.iter().filter(sparse).map(|&i| vec![i]).collect();
-    if !joined.is_empty() {
-        groups.push(joined);
+impl fmt::Debug for Merge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Merge").field("sources", &self.ticket.sources).field("drifted", &self.group.drifted).finish()
     }
-    groups
 }
 
-/// All of them, in groups as large as a shard may be; not those that are alone and whole.
-fn compact(shards: &[LiveShard], own: &[usize]) -> Vec<Vec<usize>> {
-    let mut groups = fill(shards, own);
-    groups.retain(|group| group.len() > 1 || shards[group[0]].live_docs() < shards[group[0]].shard.doc_count());
-    groups
-}
+impl Merge {
+    /// Of a group of `snapshot`'s shards; takes the numbers of its files from the snapshot.
+    pub(super) fn new(
+        directory: Arc<dyn Directory>,
+        backend: Arc<dyn Backend>,
+        snapshot: &mut Snapshot,
+        group: Group,
+    ) -> Self {
+        let tokens: u64 = group.shards.iter().map(LiveShard::live_tokens).sum();
+        let mut made = snapshot.without_shards();
+        let first = snapshot.manifest.next_file;
+        // Names are one more than the counter; a codec, and shards of which the last may be small.
+        snapshot.manifest.next_file += 2 + tokens / SHARD_TOKENS as u64;
+        made.manifest.next_file = first;
+        let numbers = first + 1..snapshot.manifest.next_file + 1;
+        let sources = group.shards.iter().map(|live| live.entry.file.clone()).collect();
+        Self { directory, backend, group, made, ticket: Arc::new(Ticket { numbers, sources }) }
+    }
 
-/// Puts shards together, in order, as long as they make no shard that is too large; there is at least one group.
-fn fill(shards: &[LiveShard], own: &[usize]) -> Vec<Vec<usize>> {
-    let (mut groups, mut tokens) = (vec![Vec::new()], 0);
-    for &i in own {
-        tokens += shards[i].shard.token_count();
-        match groups.last_mut() {
-            Some(group) if group.is_empty() || tokens <= MAX_MERGED_TOKENS => group.push(i),
-            _ => {
-                tokens = shards[i].shard.token_count();
-                groups.push(vec![i]);
-            }
+    pub(super) fn ticket(&self) -> Weak<Ticket> {
+        Arc::downgrade(&self.ticket)
+    }
+
+    /// Documents to be rewritten.
+    pub fn docs(&self) -> usize {
+        self.group.shards.iter().map(LiveShard::live_docs).sum()
+    }
+
+    /// Does the work. Nobody waits for it: searches, additions and commits go on meanwhile.
+    ///
+    /// # Errors
+    /// When `progress` cancels, a shard is damaged, or the disk refuses; then the merge is of no more use.
+    pub fn run(&mut self, progress: &dyn Progress) -> Result<()> {
+        if self.group.drifted {
+            let none = SpoolReader::empty(&*self.directory);
+            return builder::build(
+                &*self.directory,
+                &*self.backend,
+                &mut self.made,
+                progress,
+                None,
+                &none,
+                &self.group.shards,
+            );
+        }
+        let name = next_file(&mut self.made.manifest.next_file, "shard", "lws");
+        join(&*self.directory, &name, &self.group.shards, progress)?;
+        let codec = self.group.shards[0].shard.codec();
+        self.made.shards.push(open_shard(&*self.directory, name, codec)?);
+        Ok(())
+    }
+
+    /// Puts what has been made in the place of its sources; whether they were all there still.
+    pub(super) fn replace_in(mut self, snapshot: &mut Snapshot) -> bool {
+        let source = |live: &LiveShard| self.ticket.sources.contains(&live.entry.file);
+        if self.made.shards.is_empty()
+            || snapshot.shards.iter().filter(|l| source(l)).count() < self.ticket.sources.len()
+        {
+            return false;
+        }
+        let (now, kept) = snapshot.shards.drain(..).partition(source);
+        snapshot.shards = kept;
+        for live in &now {
+            self.delete_since(live);
+        }
+        snapshot.shards.append(&mut self.made.shards);
+        snapshot.manifest.codecs.append(&mut self.made.manifest.codecs);
+        snapshot.codecs.extend(self.made.codecs);
+        true
+    }
+
+    /// Deletes the documents that have been deleted in a source since the merge was planned.
+    fn delete_since(&mut self, now: &LiveShard) {
+        let Some(before) = self.group.shards.iter().find(|live| live.entry.file == now.entry.file) else { return };
+        for ord in &now.deleted - &before.deleted {
+            let doc = now.shard.doc_id(DocOrd(ord));
+            self.made.shards.iter_mut().any(|made| made.delete(doc));
         }
     }
-    groups
 }
 
 /// Writes the live documents of `shards`, which share a codec, as the file `name`.
-pub(super) fn merge(
-    directory: &dyn Directory,
-    name: &str,
-    shards: &[&LiveShard],
-    progress: &dyn Progress,
-) -> Result<()> {
-    let codec = shards[0].shard.codec().clone();
-    let mut docs: Vec<(u64, usize, DocOrd)> = Vec::new();
-    for (at, live) in shards.iter().enumerate() {
-        docs.extend(live.docs().map(|ord| (live.shard.doc_id(ord).0, at, ord)));
-    }
-    docs.sort_unstable();
-    if let Some(twice) = docs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(shards[twice[1].1].alive_twice(DocId(twice[1].0)));
-    }
-    let mut writer = ShardWriter::create(directory, name, codec)?;
+fn join(directory: &dyn Directory, name: &str, shards: &[LiveShard], progress: &dyn Progress) -> Result<()> {
+    let docs = builder::in_order(shards)?;
+    let mut writer = ShardWriter::create(directory, name, shards[0].shard.codec().clone())?;
     let total = docs.len() as u64;
-    for (done, &(_, at, ord)) in docs.iter().enumerate() {
+    for (done, &(doc, live, ord)) in (0..).zip(&docs) {
         if done % 1024 == 0 {
-            progress.report(Stage::Merge, done as u64, total);
+            progress.report(Stage::Merge, done, total);
             if progress.cancelled() {
                 return Err(Error::Cancelled);
             }
         }
-        let shard = &shards[at].shard;
-        let tokens: ResidualTokens<'_> = shard.fine_tokens(ord)?;
-        writer.add(shard.doc_id(ord), &tokens)?;
+        writer.add(doc, &live.shard.fine_tokens(ord)?)?;
     }
     progress.report(Stage::Merge, total, total);
     writer.finish(directory)

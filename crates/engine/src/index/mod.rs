@@ -6,6 +6,7 @@
 mod builder;
 mod manifest;
 mod merge;
+mod policy;
 mod spool;
 mod writer;
 
@@ -24,6 +25,7 @@ use crate::search::Searcher;
 use crate::shard::Shard;
 
 pub(crate) use manifest::{Manifest, ShardEntry};
+pub use merge::Merge;
 pub use writer::{Commit, IndexWriter};
 
 /// What an index is made with, once.
@@ -277,6 +279,11 @@ impl LiveShard {
         (0..self.shard.doc_count() as u32).filter(|&doc| !self.deleted.contains(doc)).map(DocOrd)
     }
 
+    /// Deletes a document; whether it was here and alive.
+    pub(crate) fn delete(&mut self, doc: DocId) -> bool {
+        self.shard.find(doc).is_some_and(|ord| self.deleted.insert(ord.0))
+    }
+
     /// The error that a document is here and in another shard.
     fn alive_twice(&self, doc: DocId) -> Error {
         self.shard.damaged("document ids", format!("document {} is alive in another shard too", doc.0))
@@ -342,9 +349,12 @@ impl Snapshot {
         Ok(Self { manifest, shards, codecs, payload })
     }
 
-    /// The codec trained last.
-    pub(crate) fn newest_codec(&self) -> Option<&Arc<ResidualCodec>> {
-        self.manifest.codecs.last().and_then(|entry| self.codecs.get(&entry.digest))
+    /// What it says of the index, with neither shards nor codecs.
+    pub(crate) fn without_shards(&self) -> Self {
+        let mut manifest = self.manifest.clone();
+        manifest.shards.clear();
+        manifest.codecs.clear();
+        Self { manifest, shards: Vec::new(), codecs: HashMap::new(), payload: Vec::new() }
     }
 
     pub(crate) fn info(&self) -> IndexInfo {

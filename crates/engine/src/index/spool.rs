@@ -76,7 +76,7 @@ impl Spool {
         if let Some(file) = &mut self.file {
             file.flush().map_err(|e| Error::io("write", &path, e))?;
         }
-        Ok(SpoolReader { directory: &*self.directory, path, dim: self.dim, docs: &self.docs })
+        Ok(SpoolReader { directory: &*self.directory, path, dim: self.dim, docs: Some(&self.docs) })
     }
 
     /// Forgets everything.
@@ -95,21 +95,33 @@ pub(super) struct SpoolReader<'a> {
     directory: &'a dyn Directory,
     path: PathBuf,
     dim: usize,
-    docs: &'a BTreeMap<DocId, Run>,
+    docs: Option<&'a BTreeMap<DocId, Run>>,
 }
 
-impl SpoolReader<'_> {
+impl<'a> SpoolReader<'a> {
+    /// Of no documents.
+    pub(super) fn empty(directory: &'a dyn Directory) -> Self {
+        Self { directory, path: PathBuf::new(), dim: 0, docs: None }
+    }
+
+    fn docs(&self) -> impl Iterator<Item = (&DocId, &Run)> {
+        self.docs.into_iter().flatten()
+    }
+
     /// Rows of all documents.
     pub(super) fn rows(&self) -> u64 {
-        self.docs.values().map(|run| u64::from(run.len)).sum()
+        self.docs().map(|(_, run)| u64::from(run.len)).sum()
     }
 
     /// Calls `each` with each document and its rows, `[n, d]`. The file is read and not mapped: it is as large as all that
     /// waits.
     pub(super) fn for_each(&self, mut each: impl FnMut(DocId, &[f16]) -> Result<()>) -> Result<()> {
+        if self.docs().next().is_none() {
+            return Ok(());
+        }
         let mut file = self.directory.reader(FILE)?;
         let (mut position, mut rows) = (0, Vec::new());
-        for (&doc, run) in self.docs {
+        for (&doc, run) in self.docs() {
             let start = run.start * self.dim as u64 * size_of::<f16>() as u64;
             rows.resize(run.len as usize * self.dim, f16::ZERO);
             let mut read = || {

@@ -1,13 +1,17 @@
 //! Writing: add, delete, commit.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
 
+use super::manifest::number_of;
+use super::merge::{Merge, Ticket};
+use super::policy::{self, Policy};
 use super::spool::Spool;
-use super::{LiveShard, Progress, ShardEntry, Snapshot, builder, merge};
+use super::{LiveShard, Progress, ShardEntry, Snapshot, builder};
 use crate::backend::Backend;
-use crate::codec::ResidualCodec;
+use crate::codec::{ResidualCodec, Sampler};
 use crate::directory::{Directory, Lock};
-use crate::embeddings::TokenEmbeddingsRef;
+use crate::embeddings::{TokenEmbeddings, TokenEmbeddingsRef};
 use crate::error::{Error, Result};
 use crate::ids::DocId;
 use crate::shard::Shard;
@@ -23,7 +27,10 @@ pub struct IndexWriter {
     snapshot: Snapshot,
     spool: Spool,
     changed: bool,
-    policy: merge::Policy,
+    /// Whether commits leave merges to [`IndexWriter::due_merges`].
+    merges_apart: bool,
+    /// Merges under way.
+    merging: Vec<Weak<Ticket>>,
     /// A write failed halfway: what is held may not be what was given.
     failed: bool,
     _lock: Box<dyn Lock>,
@@ -53,7 +60,8 @@ impl IndexWriter {
             snapshot,
             spool,
             changed: false,
-            policy: merge::Policy::Tiered,
+            merges_apart: false,
+            merging: Vec::new(),
             failed: false,
             _lock: lock,
         };
@@ -67,6 +75,29 @@ impl IndexWriter {
     /// The caller's payload of the last commit.
     pub fn payload(&self) -> &[u8] {
         &self.snapshot.payload
+    }
+
+    /// Chooses the rows to train on ([`IndexWriter::train`]) from `rows` that are to come: ask it once for each, in order.
+    pub fn sampler(&self, rows: u64) -> Sampler {
+        Sampler::new(rows, self.snapshot.manifest.dim, self.snapshot.manifest.seed)
+    }
+
+    /// Trains a codec ahead, on a `sample` of what is to come, for an index of `rows` rows in all: documents may then be
+    /// committed part by part, and a build that is killed goes on from its last commit. Without this, the first commit
+    /// trains on what it holds, and the index is coded anew when it has become four times as large.
+    ///
+    /// # Errors
+    /// As [`IndexWriter::commit`]; the next commit publishes the codec.
+    pub fn train(&mut self, sample: TokenEmbeddings, rows: u64, progress: &dyn Progress) -> Result<()> {
+        let expected = self.snapshot.manifest.dim;
+        if sample.view().dim() != expected {
+            return Err(Error::DimMismatch { expected, found: sample.view().dim() });
+        }
+        self.check_failed()?;
+        let (directory, backend) = (&*self.directory, &*self.backend);
+        builder::train(directory, backend, &mut self.snapshot, progress, sample.into_values(), rows)?;
+        self.changed = true;
+        Ok(())
     }
 
     /// Adds a document, in place of one of the same id.
@@ -96,7 +127,7 @@ impl IndexWriter {
     }
 
     fn delete_committed(&mut self, doc: DocId) -> bool {
-        self.snapshot.shards.iter_mut().any(|live| live.shard.find(doc).is_some_and(|ord| live.deleted.insert(ord.0)))
+        self.snapshot.shards.iter_mut().any(|live| live.delete(doc))
     }
 
     /// Publishes everything at once: after this returns, and not before, new searchers see it, and it survives a
@@ -107,23 +138,65 @@ impl IndexWriter {
     /// commit is seen and may not survive a loss of power; a cancelled commit may be tried again, after any other failure
     /// a new writer is needed.
     pub fn commit(&mut self, payload: Option<&[u8]>, progress: &dyn Progress) -> Result<Commit> {
-        self.check_failed()?;
-        let result = self.try_commit(payload, progress);
-        self.failed = matches!(&result, Err(e) if !matches!(e, Error::Cancelled));
-        result
+        let policy = if self.merges_apart { None } else { Some(Policy::Tiered) };
+        self.commit_and_merge(payload, policy, progress)
     }
 
     /// As [`IndexWriter::commit`], and leaves as few shards as there can be, without deleted documents: what is dead
-    /// takes no more room, and searches have less to go through.
+    /// takes no more room, and searches have less to go through. Documents unlike those that their codec was trained on
+    /// are coded anew.
     ///
     /// # Errors
     /// As [`IndexWriter::commit`].
     pub fn compact(&mut self, progress: &dyn Progress) -> Result<Commit> {
-        self.changed |=
-            merge::plan(&self.snapshot.shards, merge::Policy::Compact).iter().any(|group| !group.is_empty());
-        self.policy = merge::Policy::Compact;
-        let result = self.commit(None, progress);
-        self.policy = merge::Policy::Tiered;
+        self.changed |= !policy::plan(&self.snapshot.shards, Policy::Compact)?.is_empty();
+        self.commit_and_merge(None, Some(Policy::Compact), progress)
+    }
+
+    /// From now on commits join no shards themselves, so that none takes long: run [`IndexWriter::due_merges`] beside
+    /// them.
+    pub fn merge_apart(&mut self) {
+        self.merges_apart = true;
+    }
+
+    /// The merges that are due by now and not under way, to be run on other threads. Shards of one codec are joined
+    /// where more than eight lie side by side, and rewritten where most of their documents are deleted.
+    ///
+    /// # Errors
+    /// When a shard is damaged.
+    pub fn due_merges(&mut self) -> Result<Vec<Merge>> {
+        self.merging.retain(|ticket| ticket.strong_count() > 0);
+        let under_way: Vec<String> =
+            self.merging.iter().filter_map(Weak::upgrade).flat_map(|ticket| ticket.sources.clone()).collect();
+        let mut free = self.snapshot.shards.clone();
+        free.retain(|live| live.live_docs() > 0 && !under_way.contains(&live.entry.file));
+        let mut merges = Vec::new();
+        for group in policy::plan(&free, Policy::Tiered)? {
+            let (directory, backend) = (self.directory.clone(), self.backend.clone());
+            let merge = Merge::new(directory, backend, &mut self.snapshot, group);
+            self.merging.push(merge.ticket());
+            merges.push(merge);
+        }
+        Ok(merges)
+    }
+
+    /// Takes over what a merge has made; the next commit publishes it. Whether it was of use: a merge whose shards have
+    /// been rewritten otherwise meanwhile, or that has not run, is not.
+    pub fn finish_merge(&mut self, merge: Merge) -> bool {
+        let taken = merge.replace_in(&mut self.snapshot);
+        self.changed |= taken;
+        taken
+    }
+
+    fn commit_and_merge(
+        &mut self,
+        payload: Option<&[u8]>,
+        policy: Option<Policy>,
+        progress: &dyn Progress,
+    ) -> Result<Commit> {
+        self.check_failed()?;
+        let result = self.try_commit(payload, policy, progress);
+        self.failed = matches!(&result, Err(e) if !matches!(e, Error::Cancelled));
         result
     }
 
@@ -131,7 +204,12 @@ impl IndexWriter {
         if self.failed { Err(Error::WriterFailed { dir: self.directory.path().into() }) } else { Ok(()) }
     }
 
-    fn try_commit(&mut self, payload: Option<&[u8]>, progress: &dyn Progress) -> Result<Commit> {
+    fn try_commit(
+        &mut self,
+        payload: Option<&[u8]>,
+        policy: Option<Policy>,
+        progress: &dyn Progress,
+    ) -> Result<Commit> {
         if !self.changed && payload.is_none_or(|p| p == self.snapshot.payload) {
             return Ok(Commit { generation: self.snapshot.manifest.generation, tokens: 0 });
         }
@@ -141,7 +219,7 @@ impl IndexWriter {
         if let Some(payload) = payload {
             next.payload = payload.to_vec();
         }
-        let built = self.build(&mut next, progress);
+        let built = self.build(&mut next, policy, progress);
         // No file number is used twice, whatever became of the first use.
         self.snapshot.manifest.next_file = next.manifest.next_file;
         built?;
@@ -154,47 +232,36 @@ impl IndexWriter {
         Ok(Commit { generation: self.snapshot.manifest.generation, tokens })
     }
 
-    fn build(&mut self, next: &mut Snapshot, progress: &dyn Progress) -> Result<()> {
+    fn build(&mut self, next: &mut Snapshot, policy: Option<Policy>, progress: &dyn Progress) -> Result<()> {
         if !self.spool.is_empty() {
-            let outgrown = self.outgrown_shards(next);
             let (directory, backend) = (&*self.directory, &*self.backend);
-            builder::build(directory, backend, next, progress, &self.spool.read()?, &outgrown)?;
+            let waiting = self.spool.read()?;
+            let fitting = builder::fitting_codec(backend, next, &waiting)?;
+            let (codec, outgrown) = match fitting {
+                Some(codec) => take_outgrown(next, codec, waiting.rows()),
+                None => (None, Vec::new()),
+            };
+            builder::build(directory, backend, next, progress, codec, &waiting, &outgrown)?;
         }
-        self.merge(next, progress)
-    }
-
-    /// Takes the shards of a codec that the index has outgrown out of `next`: their documents are to be coded anew,
-    /// from what the old codec kept of them. Each document lives through that only a few times, as every new codec
-    /// serves an index several times as large.
-    fn outgrown_shards(&self, next: &mut Snapshot) -> Vec<LiveShard> {
-        let Some(newest) = next.newest_codec() else { return Vec::new() };
-        let (digest, trained_on) = (newest.digest(), newest.trained_on());
-        let of_newest = |live: &LiveShard| live.entry.codec == digest;
-        let coded: u64 = next.shards.iter().filter(|live| of_newest(live)).map(|l| l.shard.token_count() as u64).sum();
-        if coded + self.spool.live_rows() < OUTGROWN.saturating_mul(trained_on) {
-            return Vec::new();
-        }
-        let (outgrown, kept) = next.shards.drain(..).partition(of_newest);
-        next.shards = kept;
-        outgrown
-    }
-
-    fn merge(&self, next: &mut Snapshot, progress: &dyn Progress) -> Result<()> {
         next.shards.retain(|live| live.live_docs() > 0);
-        let plan = merge::plan(&next.shards, self.policy);
-        let mut merged = Vec::new();
-        for group in &plan {
-            let shards: Vec<&LiveShard> = group.iter().map(|&i| &next.shards[i]).collect();
-            let name = next_file(&mut next.manifest.next_file, "shard", "lws");
-            merge::merge(&*self.directory, &name, &shards, progress)?;
-            merged.push(open_shard(&*self.directory, name, shards[0].shard.codec())?);
+        if let Some(policy) = policy {
+            self.merge(next, policy, progress)?;
         }
-        let mut at = 0..;
-        next.shards.retain(|_| at.next().is_none_or(|i| !plan.iter().flatten().any(|&j| i == j)));
-        next.shards.extend(merged);
-        let used = |digest: u64| next.shards.iter().any(|live| live.entry.codec == digest);
-        next.manifest.codecs.retain(|codec| used(codec.digest));
-        next.codecs.retain(|&digest, _| used(digest));
+        // A codec that has not been used yet was trained for what is to come.
+        let uses = |snapshot: &Snapshot, digest| snapshot.shards.iter().any(|live| live.entry.codec == digest);
+        let kept: HashSet<u64> =
+            next.codecs.keys().copied().filter(|&digest| uses(next, digest) || !uses(&self.snapshot, digest)).collect();
+        next.manifest.codecs.retain(|codec| kept.contains(&codec.digest));
+        next.codecs.retain(|digest, _| kept.contains(digest));
+        Ok(())
+    }
+
+    fn merge(&self, next: &mut Snapshot, policy: Policy, progress: &dyn Progress) -> Result<()> {
+        for group in policy::plan(&next.shards, policy)? {
+            let mut merge = Merge::new(self.directory.clone(), self.backend.clone(), next, group);
+            merge.run(progress)?;
+            merge.replace_in(next);
+        }
         Ok(())
     }
 
@@ -206,11 +273,15 @@ impl IndexWriter {
         next.manifest.publish(&*self.directory, &tombstones, &next.payload)
     }
 
-    /// Deletes files that an unfinished or earlier commit left.
+    /// Deletes files that an unfinished or earlier commit left, and none of a merge under way.
     fn remove_leftovers(&self) -> Result<()> {
+        let merging: Vec<_> = self.merging.iter().filter_map(Weak::upgrade).collect();
+        let being_made = |name: &str| {
+            number_of(name).is_some_and(|number| merging.iter().any(|ticket| ticket.numbers.contains(&number)))
+        };
         for name in self.directory.list()? {
             let ours = name.ends_with(".tmp") || name.ends_with(".lws") || name.ends_with(".lwc");
-            if ours && !self.snapshot.manifest.names(&name) {
+            if ours && !self.snapshot.manifest.names(&name) && !being_made(&name) {
                 self.directory.delete(&name)?;
             }
         }
@@ -223,6 +294,25 @@ impl Drop for IndexWriter {
         // Only tidiness: the next writer removes what stays.
         let _ = self.spool.clear();
     }
+}
+
+/// The shards of `codec`, out of `next`, if with `waiting` more tokens the index has outgrown it, or else the codec.
+///
+/// The shards' documents are to be coded anew, from what the old codec kept of them. Each document lives through that
+/// only a few times, as every new codec serves an index several times as large.
+fn take_outgrown(
+    next: &mut Snapshot,
+    codec: Arc<ResidualCodec>,
+    waiting: u64,
+) -> (Option<Arc<ResidualCodec>>, Vec<LiveShard>) {
+    let own = |live: &LiveShard| live.entry.codec == codec.digest();
+    let coded: u64 = next.shards.iter().filter(|live| own(live)).map(|live| live.shard.token_count() as u64).sum();
+    if coded + waiting < OUTGROWN.saturating_mul(codec.trained_on()) {
+        return (Some(codec), Vec::new());
+    }
+    let (outgrown, kept) = next.shards.drain(..).partition(own);
+    next.shards = kept;
+    (None, outgrown)
 }
 
 pub(super) fn next_file(counter: &mut u64, stem: &str, extension: &str) -> String {

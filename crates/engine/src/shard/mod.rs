@@ -11,7 +11,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use latewood_simd::{ResidualTokens, prefetch};
+use latewood_simd::{ResidualTokens, prefetch, unpack_factors};
 
 use crate::codec::ResidualCodec;
 use crate::directory::Directory;
@@ -213,6 +213,15 @@ impl Shard {
     /// As [`Shard::tokens`].
     pub(crate) fn centroids(&self, doc: DocOrd) -> Result<&[u16]> {
         self.file.get(&self.centroids, self.run(doc))
+    }
+
+    /// The sum of all tokens' scales: how far they lie from their centroids.
+    ///
+    /// # Errors
+    /// When they are damaged.
+    pub(crate) fn scale_sum(&self) -> Result<f64> {
+        let factors = self.file.get(&self.factors, 0..self.tokens)?;
+        Ok(factors.iter().map(|&factors| f64::from(unpack_factors(factors, self.codec.scales()).0)).sum())
     }
 
     /// Asks the processor for what [`Shard::centroids`] reads.

@@ -1,6 +1,7 @@
 //! Writing a shard.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use latewood_simd::ResidualTokens;
@@ -12,13 +13,10 @@ use crate::error::{Error, Result};
 use crate::format::{ContainerWriter, Kind};
 use crate::ids::DocId;
 
-/// Where fine codes wait until the codes before them are complete.
-const FINE_FILE: &str = "fine.tmp";
-
 /// Writes coded documents as one file: codes as they come, what is small at the end.
 pub(crate) struct ShardWriter {
     file: ContainerWriter,
-    fine: Option<Box<dyn FileWriter>>,
+    fine: Option<Waiting>,
     codec: Arc<ResidualCodec>,
     doc_ids: Vec<u64>,
     offsets: Vec<u32>,
@@ -26,12 +24,47 @@ pub(crate) struct ShardWriter {
     factors: Vec<u16>,
 }
 
+/// Fine codes, which wait in a file of their own until the codes before them are complete.
+struct Waiting {
+    file: Box<dyn FileWriter>,
+    name: String,
+    /// For messages.
+    path: PathBuf,
+}
+
+impl Waiting {
+    /// For the shard `shard`: several may be written at once.
+    fn create(directory: &dyn Directory, shard: &str) -> Result<Self> {
+        let name = format!("{shard}.fine.tmp");
+        Ok(Self { file: directory.create(&name)?, path: directory.path().join(&name), name })
+    }
+
+    fn push(&mut self, codes: &[u8]) -> Result<()> {
+        self.file.write_all(codes).map_err(|e| Error::io("write", &self.path, e))
+    }
+
+    /// Copies all of it to the end of `to`, and is no more.
+    fn append_to(mut self, to: &mut ContainerWriter, directory: &dyn Directory) -> Result<()> {
+        self.file.flush().map_err(|e| Error::io("write", &self.path, e))?;
+        drop(self.file);
+        let mut reader = directory.reader(&self.name)?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match reader.read(&mut buffer).map_err(|e| Error::io("read", &self.path, e))? {
+                0 => break,
+                n => to.write(&buffer[..n])?,
+            }
+        }
+        directory.delete(&self.name)
+    }
+}
+
 impl ShardWriter {
     /// Starts the file `name`, coded with `codec`.
     pub(crate) fn create(directory: &dyn Directory, name: &str, codec: Arc<ResidualCodec>) -> Result<Self> {
         let mut file = ContainerWriter::create(directory, name, Kind::SHARD)?;
         file.start(layout::CODES)?;
-        let fine = codec.fine().map(|_| directory.create(FINE_FILE)).transpose()?;
+        let fine = codec.fine().map(|_| Waiting::create(directory, name)).transpose()?;
         let (centroids, factors) = (Vec::new(), Vec::new());
         Ok(Self { file, fine, codec, doc_ids: Vec::new(), offsets: vec![0], centroids, factors })
     }
@@ -41,7 +74,7 @@ impl ShardWriter {
         debug_assert!(self.doc_ids.last().is_none_or(|&last| last < doc.0) && !tokens.is_empty());
         self.file.write(tokens.codes)?;
         if let Some(fine) = &mut self.fine {
-            fine.write_all(tokens.fine).map_err(|e| Error::io("write", FINE_FILE, e))?;
+            fine.push(tokens.fine)?;
         }
         self.doc_ids.push(doc.0);
         self.centroids.extend_from_slice(tokens.centroids);
@@ -58,7 +91,8 @@ impl ShardWriter {
     /// Writes what is left and makes the file durable. There is at least one document.
     pub(crate) fn finish(mut self, directory: &dyn Directory) -> Result<()> {
         if let Some(fine) = self.fine.take() {
-            self.copy_fine(directory, fine)?;
+            self.file.start(layout::FINE)?;
+            fine.append_to(&mut self.file, directory)?;
         }
         let (posting_offsets, postings) = self.postings();
         let meta = layout::Meta {
@@ -78,22 +112,6 @@ impl ShardWriter {
         self.file.section(layout::CENTROIDS, bytemuck::cast_slice(&self.centroids))?;
         self.file.section(layout::FACTORS, bytemuck::cast_slice(&self.factors))?;
         self.file.finish()
-    }
-
-    fn copy_fine(&mut self, directory: &dyn Directory, mut fine: Box<dyn FileWriter>) -> Result<()> {
-        let failed = |action| move |e| Error::io(action, FINE_FILE, e);
-        fine.flush().map_err(failed("write"))?;
-        drop(fine);
-        self.file.start(layout::FINE)?;
-        let mut reader = directory.reader(FINE_FILE)?;
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match reader.read(&mut buffer).map_err(failed("read"))? {
-                0 => break,
-                n => self.file.write(&buffer[..n])?,
-            }
-        }
-        directory.delete(FINE_FILE)
     }
 
     /// For each block of documents and each centroid, the documents that have a token there, ascending and once each,
