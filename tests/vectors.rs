@@ -75,7 +75,7 @@ fn what_is_wrong_with_arrays_or_settings_is_named() {
     values[128..130].copy_from_slice(&0x7e00u16.to_le_bytes());
     fs::write(&vectors, values).unwrap();
     for _ in 0..2 {
-        fails(&build, &["document 0 of arrays", "row 0, column 0 is NaN"]);
+        fails(&build, &["vectors.npy: document 0", "row 0, column 0 is NaN"]);
         assert!(!dir.path().join("ix").exists(), "nothing is left in the way of the next try");
     }
     fails(&["vectors", "search", "--queries", "arrays", "--index", "none"], &["none", "no index"]);

@@ -9,7 +9,7 @@ use latewood_engine::{Commit, Index, MmapDirectory, Progress};
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::texts::Texts;
-use crate::vectors::{DOC_LENS, NpyWriter, VECTORS, write_lens};
+use crate::vectors::{DOC_LENS, NpyWriter, VECTORS, is_unfinished, write_lens};
 
 /// Checks everything that the index's newest commit names: checksums, cross-references, each passage's text. Returns what
 /// is wrong; nothing in a sound index.
@@ -28,6 +28,9 @@ pub fn verify(index: &Path, progress: &dyn Progress) -> Result<Vec<Error>> {
 }
 
 fn verify_texts(index: &Index, payload: &[u8]) -> Vec<Error> {
+    if is_unfinished(payload) {
+        return Vec::new();
+    }
     let directory = index.directory();
     let catalog = match Catalog::from_payload(payload, directory.path()) {
         Ok(Some(catalog)) => catalog,

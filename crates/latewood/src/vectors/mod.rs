@@ -4,27 +4,29 @@
 //! |---|---|---|
 //! | `vectors.npy` | f16 `[n, d]` | unit rows, documents back to back |
 //! | `doclens.npy` | i32 `[docs]` | rows of each document; their sum is `n` |
-//! | `token_ids.npy` | i64 `[n]` | optional: the vocabulary id of each row, negative where it has none |
+//! | `token_ids.npy` | i64 `[n]` | optional: the vocabulary id of each row, negative where it has none; not read here |
 //! | `queries.npy` | f32 `[queries, longest, d]` | padded with zeros; a row's norm is its weight |
 //! | `qlens.npy` | i32 `[queries]` | rows of each query |
 //!
 //! All are little-endian and in C order, as `numpy.save` writes them. Documents and queries are known by their
 //! position. Documents are read one after the other: memory does not grow with the collection.
 
+mod build;
 mod encode;
 mod npy;
 mod npy_header;
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use latewood_engine::QueryEmbeddings;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use npy::NpyReader;
 
+pub(crate) use build::is_unfinished;
+pub use build::{Built, PART_ROWS, build, search};
 pub(crate) use encode::write_lens;
 pub use encode::{EncodedCollection, encode};
 pub(crate) use npy::NpyWriter;
@@ -39,7 +41,6 @@ const QUERY_LENS: &str = "qlens.npy";
 #[derive(Debug)]
 pub struct Documents {
     vectors: NpyReader<f16>,
-    token_ids: Option<NpyReader<i64>>,
     lens: Vec<usize>,
     dim: usize,
     next: usize,
@@ -53,8 +54,6 @@ pub struct Document {
     pub position: u64,
     /// `[n, d]` row-major.
     pub values: Vec<f32>,
-    /// The vocabulary id of each row, if the folder says; negative where a row has none.
-    pub token_ids: Option<Vec<i64>>,
 }
 
 impl Documents {
@@ -71,16 +70,7 @@ impl Documents {
         if sum != rows {
             return Err(doc_lens.bad(format!("its lengths sum to {sum}, {VECTORS} has {rows} rows")));
         }
-        let token_ids = match NpyReader::<i64>::open(&dir.join(TOKEN_IDS)) {
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
-            other => Some(other?),
-        };
-        if let Some(ids) = &token_ids
-            && ids.shape::<1>()? != [rows]
-        {
-            return Err(ids.bad(format!("has the shape {:?}, {VECTORS} has {rows} rows", ids.shape::<1>()?)));
-        }
-        Ok(Self { vectors, token_ids, lens, dim, next: 0, halves: Vec::new() })
+        Ok(Self { vectors, lens, dim, next: 0, halves: Vec::new() })
     }
 
     /// Number of documents.
@@ -98,20 +88,35 @@ impl Documents {
         self.dim
     }
 
+    /// Passes over the next `count` documents.
+    ///
+    /// # Errors
+    /// When the file does not read.
+    pub fn skip(&mut self, count: usize) -> Result<()> {
+        let end = self.next.saturating_add(count).min(self.lens.len());
+        let rows: usize = self.lens[self.next..end].iter().sum();
+        self.next = end;
+        self.vectors.skip(rows * self.dim)
+    }
+
+    /// Rows of the next document, if there is one.
+    fn next_len(&self) -> Option<usize> {
+        self.lens.get(self.next).copied()
+    }
+
     /// The next document.
     ///
     /// # Errors
     /// When the file does not read.
     pub fn next_document(&mut self) -> Result<Option<Document>> {
-        let Some(&len) = self.lens.get(self.next) else { return Ok(None) };
+        let Some(len) = self.next_len() else { return Ok(None) };
         self.halves.resize(len * self.dim, f16::ZERO);
         self.vectors.read(&mut self.halves)?;
         let mut values = vec![0.0; len * self.dim];
         self.halves.convert_to_f32_slice(&mut values);
-        let token_ids = self.token_ids.as_mut().map(|ids| ids.read_vec(len)).transpose()?;
         let position = self.next as u64;
         self.next += 1;
-        Ok(Some(Document { position, values, token_ids }))
+        Ok(Some(Document { position, values }))
     }
 }
 

@@ -58,6 +58,13 @@ impl<T: Element> NpyReader<T> {
         }
         Ok(npy)
     }
+
+    /// Passes over the next `count` values.
+    pub(super) fn skip(&mut self, count: usize) -> Result<()> {
+        let bytes = count.checked_mul(size_of::<T>()).and_then(|bytes| i64::try_from(bytes).ok());
+        let bytes = bytes.ok_or_else(|| self.bad("ends too early".into()))?;
+        self.reader.seek_relative(bytes).map_err(|e| Error::io("read", &self.path, e))
+    }
 }
 
 impl<T: Element, R: Read> NpyReader<T, R> {

@@ -1,57 +1,36 @@
 //! `latewood vectors build`
 
-use std::fs;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::Context;
-use latewood::engine::{DocId, Index, MmapDirectory, TokenEmbeddingsRef};
-use latewood::vectors::Documents;
+use latewood::vectors::{self, Documents};
 use serde_json::json;
 
 use super::{index_path, on_threads, options, usage, write_timings};
 use crate::args::{Args, VectorsBuildArgs};
+use crate::output;
 use crate::progress::{Building, Progress};
 
 pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCode> {
     let path = index_path(args)?;
-    let mut documents = Documents::open(&own.embeddings)?;
-    let options = options::index(documents.dim(), &own.measured.options)?;
+    let (options, part_rows) = options::index(Documents::open(&own.embeddings)?.dim(), &own.measured.options)?;
     let input = usage::memory();
     let bar = Progress::new(args.quiet);
     let (started, cpu) = (Instant::now(), usage::cpu_time());
-    let new = !path.exists();
-    let built = on_threads(&own.measured, || -> anyhow::Result<_> {
-        let index = Index::create(MmapDirectory::create(path)?, options)?;
-        let mut writer = index.writer()?;
-        let (mut reading, total) = (Duration::ZERO, documents.count() as u64);
-        loop {
-            let start = Instant::now();
-            let next = documents.next_document()?;
-            reading += start.elapsed();
-            let Some(document) = next else { break };
-            let named = || format!("document {} of {}", document.position, own.embeddings.display());
-            let rows = TokenEmbeddingsRef::new(&document.values, documents.dim()).with_context(named)?;
-            writer.add(DocId(document.position), rows).with_context(named)?;
-            if document.position % 1024 == 0 {
-                bar.show("reading", "", document.position, total);
-            }
-        }
-        writer.commit(None, &Building(&bar))?;
-        Ok((index.searcher()?.info(), reading))
-    })?;
-    if built.is_err() && new {
-        // Half an index would be in the way of the next try. What went wrong is told by the error.
-        let _ = fs::remove_dir_all(path);
-    }
-    let (info, reading) = built?;
+    let read = |done: usize, total: usize| bar.show("reading", "", done as u64, total as u64);
+    let build = || vectors::build(&own.embeddings, path, options, part_rows, &Building(&bar), &read);
+    let vectors::Built { info, reading, found, .. } = on_threads(&own.measured, build)??;
     let build = started.elapsed() - reading;
     let cpu = usage::cpu_time().zip(cpu).map(|(end, start)| (end - start).as_secs_f64());
     bar.clear();
+    if found > 0 {
+        let text = format!("went on from document {found} of {}, where an earlier build ended", info.docs());
+        output::note(args.quiet, &text);
+    }
     let timings = json!({
         "engine": "latewood", "version": env!("CARGO_PKG_VERSION"), "build_s": build.as_secs_f64(),
         "read_s": reading.as_secs_f64(), "cpu_s": cpu, "input_rss_kb": input["rss_kb"],
-        "peak_rss_kb": usage::memory()["peak_rss_kb"], "documents": info.docs(), "rows": info.tokens(),
+        "peak_rss_kb": usage::memory()["peak_rss_kb"], "documents": info.docs(), "documents_found": found, "rows": info.tokens(),
         "index_bytes": info.bytes(), "bytes_per_row": info.bytes() as f64 / info.tokens().max(1) as f64,
         "centroids": info.shards.iter().map(|shard| shard.centroids).max(), "shards": info.shards.len(),
     });

@@ -4,20 +4,22 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use latewood::engine::{IndexOptions, SearchParams};
+use latewood::vectors;
 
-/// Index options from `key=value` pairs.
-pub(super) fn index(dim: usize, pairs: &[String]) -> anyhow::Result<IndexOptions> {
-    let mut options = IndexOptions::new(dim);
+/// Index options and the rows of a part from `key=value` pairs.
+pub(super) fn index(dim: usize, pairs: &[String]) -> anyhow::Result<(IndexOptions, usize)> {
+    let (mut options, mut part_rows) = (IndexOptions::new(dim), vectors::PART_ROWS);
     for pair in pairs {
         let (key, value) = split(pair)?;
         match key {
             "bits" => options.bits = parse(key, value)?,
             "fine" => options.fine = parse::<u8>(key, value)? > 0,
             "seed" => options.seed = parse(key, value)?,
-            _ => bail!("--opt {pair}: a build has the settings bits, fine (0 or 1), seed"),
+            "part_rows" => part_rows = parse(key, value)?,
+            _ => bail!("--opt {pair}: a build has the settings bits, fine (0 or 1), seed, part_rows"),
         }
     }
-    Ok(options)
+    Ok((options, part_rows))
 }
 
 /// Search parameters from `key=value` pairs.

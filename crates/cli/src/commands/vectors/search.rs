@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use latewood::engine::{Hit, Index, MmapDirectory, QueryEmbeddings, SearchParams, Searcher};
-use latewood::vectors::read_queries;
+use latewood::engine::{Hit, QueryEmbeddings, SearchParams, Searcher};
+use latewood::vectors::{self, read_queries};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub(super) fn run(args: &Args, own: &VectorsSearchArgs) -> anyhow::Result<ExitCo
     let queries = read_queries(&own.queries)?;
     let params = options::search(own.k as usize, &own.measured.options)?;
     let start = Instant::now();
-    let searcher = Index::open(MmapDirectory::open(path)?)?.searcher()?;
+    let searcher = vectors::search(path)?;
     let load = start.elapsed();
     let (hits, mut timings) = on_threads(&own.measured, || measure(&searcher, &queries, &params))??;
     if let Some(run) = &own.run {

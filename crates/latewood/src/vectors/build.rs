@@ -1,0 +1,302 @@
+//! An index of a folder of arrays, built part by part: a build that is killed goes on from its last part.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use latewood_engine::{
+    self as engine, DocId, Index, IndexInfo, IndexOptions, IndexWriter, MmapDirectory, Progress, Sampler, Searcher,
+    TokenEmbeddings, TokenEmbeddingsRef,
+};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Documents;
+use crate::error::{Error, Result};
+
+/// A part is committed at this many rows, unless said otherwise: about as many as one shard takes.
+pub const PART_ROWS: usize = 4 << 20;
+
+/// What has been built.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Built {
+    /// The index's figures.
+    pub info: IndexInfo,
+    /// Time spent reading arrays.
+    pub reading: Duration,
+    /// Documents that an earlier build, killed before its end, had left.
+    pub found: usize,
+}
+
+/// How far a build is, and of what: the payload of its commits until the last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    unfinished_build_of: Source,
+    /// Documents that are in the index.
+    done: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    documents: usize,
+    rows: usize,
+    /// XXH3-64 of the lengths.
+    lens: u64,
+    dim: usize,
+    bits: u32,
+    fine: bool,
+    seed: u64,
+}
+
+impl State {
+    fn new(documents: &Documents, options: &IndexOptions) -> Self {
+        let lens: Vec<u64> = documents.lens.iter().map(|&n| n as u64).collect();
+        let IndexOptions { dim, bits, fine, seed, .. } = *options;
+        let (lens, rows) = (xxh3_64(bytemuck::cast_slice(&lens)), documents.rows());
+        Self {
+            unfinished_build_of: Source { documents: documents.count(), rows, lens, dim, bits, fine, seed },
+            done: 0,
+        }
+    }
+
+    fn from_payload(payload: &[u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
+
+    fn to_payload(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::io("write", "the state of the build", e.into()))
+    }
+}
+
+/// Whether this is the payload of an index of arrays that is not built to its end.
+pub(crate) fn is_unfinished(payload: &[u8]) -> bool {
+    State::from_payload(payload).is_some()
+}
+
+/// A searcher of the index that [`build`] made at `path`.
+///
+/// # Errors
+/// When there is none, it is damaged, or it is not built to its end.
+pub fn search(path: &Path) -> Result<Searcher> {
+    let searcher = Index::open(MmapDirectory::open(path)?)?.searcher()?;
+    match State::from_payload(searcher.payload()) {
+        None => Ok(searcher),
+        Some(State { done, unfinished_build_of: Source { documents, .. } }) => {
+            Err(Error::Unfinished { index: path.into(), done, documents })
+        }
+    }
+}
+
+/// Builds an index of the documents of `folder` at `path`, each known by its position, in parts of `part_rows` rows; or
+/// goes on with a build of the same arrays and options that ended before its time. `read` hears of documents read.
+///
+/// # Errors
+/// When the arrays do not read or hold no unit rows, there is another index at `path`, or the disk refuses. What has been
+/// committed by then is kept for the next try; where nothing has, no index is left.
+pub fn build(
+    folder: &Path,
+    path: &Path,
+    options: IndexOptions,
+    part_rows: usize,
+    progress: &dyn Progress,
+    read: &dyn Fn(usize, usize),
+) -> Result<Built> {
+    let documents = Documents::open(folder)?;
+    let (new, state) = (!path.exists(), State::new(&documents, &options));
+    let reading = Duration::ZERO;
+    let mut build = Build { folder, documents, state, part_rows, committed: 0, progress, read, reading };
+    let built = build.run(path, options);
+    if built.is_err() && new && build.committed == 0 {
+        // What went wrong is told by the error; a folder that holds nothing would be in the way of other arrays.
+        let _ = std::fs::remove_dir_all(path);
+    }
+    built
+}
+
+struct Build<'a> {
+    folder: &'a Path,
+    documents: Documents,
+    state: State,
+    part_rows: usize,
+    /// Documents that a commit holds.
+    committed: usize,
+    progress: &'a dyn Progress,
+    read: &'a dyn Fn(usize, usize),
+    reading: Duration,
+}
+
+impl Build<'_> {
+    fn run(&mut self, path: &Path, options: IndexOptions) -> Result<Built> {
+        let payload = self.state.to_payload()?;
+        let directory = MmapDirectory::create(path)?;
+        let (index, found) = match Index::create(directory, options.payload(payload)) {
+            Ok(index) => (index, 0),
+            Err(exists @ engine::Error::IndexExists { .. }) => self.resume(path, exists)?,
+            Err(e) => return Err(e.into()),
+        };
+        (self.state.done, self.committed) = (found, found);
+        let mut writer = index.writer()?;
+        if found == 0 {
+            self.train(&mut writer)?;
+        }
+        self.documents.skip(found)?;
+        loop {
+            self.add_part(&mut writer)?;
+            let whole = self.state.done == self.documents.count();
+            let payload = if whole { Vec::new() } else { self.state.to_payload()? };
+            writer.commit(Some(&payload), self.progress)?;
+            self.committed = self.state.done;
+            if whole {
+                break;
+            }
+        }
+        Ok(Built { info: index.searcher()?.info(), reading: self.reading, found })
+    }
+
+    /// The index at `path` and how many documents it has, if it is a build of the same that has not ended; `exists` is
+    /// the error if it is none at all.
+    fn resume(&self, path: &Path, exists: engine::Error) -> Result<(Index, usize)> {
+        let index = Index::open(MmapDirectory::open(path)?)?;
+        let Some(state) = State::from_payload(index.searcher()?.payload()) else { return Err(exists.into()) };
+        if state.unfinished_build_of != self.state.unfinished_build_of {
+            return Err(Error::OtherBuild { index: path.into() });
+        }
+        Ok((index, state.done))
+    }
+
+    /// Trains the codec for all that is to come on rows from everywhere in it, and commits it.
+    fn train(&mut self, writer: &mut IndexWriter) -> Result<()> {
+        let start = Instant::now();
+        let (mut documents, dim) = (Documents::open(self.folder)?, self.documents.dim());
+        let mut sampler = writer.sampler(documents.rows() as u64);
+        let mut sample = Vec::new();
+        while let Some(len) = documents.next_len() {
+            let taken = taken(&mut sampler, len);
+            if taken.is_empty() {
+                documents.skip(1)?;
+            } else if let Some(document) = documents.next_document()? {
+                check(self.folder, document.position, &document.values, dim)?;
+                taken.iter().for_each(|&row| sample.extend_from_slice(&document.values[row * dim..][..dim]));
+            }
+        }
+        self.reading += start.elapsed();
+        if !sample.is_empty() {
+            writer.train(TokenEmbeddings::new(sample, dim)?, documents.rows() as u64, self.progress)?;
+        }
+        writer.commit(Some(&self.state.to_payload()?), self.progress)?;
+        Ok(())
+    }
+
+    /// Adds documents until they make a part.
+    fn add_part(&mut self, writer: &mut IndexWriter) -> Result<()> {
+        let mut rows = 0;
+        while rows < self.part_rows {
+            let start = Instant::now();
+            let next = self.documents.next_document()?;
+            self.reading += start.elapsed();
+            let Some(document) = next else { break };
+            let embeddings = check(self.folder, document.position, &document.values, self.documents.dim())?;
+            rows += embeddings.len();
+            writer.add(DocId(document.position), embeddings)?;
+            if document.position % 1024 == 0 {
+                (self.read)(document.position as usize, self.documents.count());
+            }
+            self.state.done = document.position as usize + 1;
+        }
+        Ok(())
+    }
+}
+
+/// Which of the next `len` rows the sampler takes.
+fn taken(sampler: &mut Sampler, len: usize) -> Vec<usize> {
+    (0..len).filter(|_| sampler.take()).collect()
+}
+
+/// A document's rows, or what is wrong with them.
+fn check<'v>(folder: &Path, position: u64, values: &'v [f32], dim: usize) -> Result<TokenEmbeddingsRef<'v>> {
+    TokenEmbeddingsRef::new(values, dim).map_err(|e| Error::Input {
+        file: folder.join(super::VECTORS),
+        line: None,
+        detail: format!("document {position}: {e}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DOC_LENS, NpyWriter, VECTORS, write_lens};
+    use super::*;
+    use half::f16;
+    use latewood_engine::{QueryEmbeddings, SearchParams, Stage};
+    use std::cell::Cell;
+
+    /// Cancels the build after so many parts.
+    struct Parts(Cell<usize>);
+
+    impl Progress for Parts {
+        fn report(&self, stage: Stage, done: u64, total: u64) {
+            if stage == Stage::Code && done == total {
+                self.0.set(self.0.get().saturating_sub(1));
+            }
+        }
+
+        fn cancelled(&self) -> bool {
+            self.0.get() == 0
+        }
+    }
+
+    fn row(at: usize) -> Vec<f32> {
+        (0..8).map(|d| ((at * 37 + d * 11) % 17) as f32 - 8.0).collect()
+    }
+
+    /// 60 documents of 5 rows.
+    fn arrays(dir: &Path, documents: usize) {
+        let mut vectors = NpyWriter::<f16>::create(&dir.join(VECTORS), &[8]).unwrap();
+        for at in 0..documents * 5 {
+            let norm = row(at).iter().map(|x| x * x).sum::<f32>().sqrt();
+            vectors.write(&row(at).iter().map(|x| f16::from_f32(x / norm)).collect::<Vec<_>>()).unwrap();
+        }
+        vectors.finish().unwrap();
+        write_lens(&dir.join(DOC_LENS), &vec![5; documents]).unwrap();
+    }
+
+    fn hits(path: &Path) -> Vec<latewood_engine::Hit> {
+        let query = QueryEmbeddings::new(row(3), 8).unwrap();
+        search(path).unwrap().search(&query, &SearchParams::new(60)).unwrap().hits
+    }
+
+    #[test]
+    fn a_build_that_ended_early_goes_on_and_gives_the_same_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, whole) = (dir.path().join("ix"), dir.path().join("whole"));
+        arrays(dir.path(), 60);
+        let options = || IndexOptions::new(8);
+        let build = |path: &Path, progress: &dyn Progress| build(dir.path(), path, options(), 50, progress, &|_, _| ());
+        assert_eq!(build(&whole, &()).unwrap().found, 0);
+
+        // Two parts, then three more, then the rest.
+        for (parts, found) in [(2, 0), (3, 20)] {
+            let error = build(&path, &Parts(Cell::new(parts))).unwrap_err();
+            assert!(matches!(error, Error::Engine(engine::Error::Cancelled)), "{error}");
+            let text = search(&path).unwrap_err().to_string();
+            assert!(text.contains(&format!("holds {} of 60", found + parts * 10)), "{text}");
+            assert!(crate::maintain::verify(&path, &()).unwrap().is_empty(), "what there is, is sound");
+        }
+        let other = super::build(dir.path(), &path, options().bits(2), 50, &(), &|_, _| ()).unwrap_err();
+        assert!(matches!(other, Error::OtherBuild { .. }), "{other}");
+        assert_eq!(build(&path, &()).unwrap().found, 50);
+        assert_eq!(hits(&path), hits(&whole));
+        assert_eq!(hits(&path).len(), 60);
+        assert!(matches!(build(&path, &()), Err(Error::Engine(engine::Error::IndexExists { .. }))));
+    }
+
+    #[test]
+    fn a_build_that_ended_before_its_first_part_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ix");
+        arrays(dir.path(), 60);
+        let cancelled = build(dir.path(), &path, IndexOptions::new(8), 50, &Parts(Cell::new(0)), &|_, _| ());
+        assert!(cancelled.is_err() && !path.exists());
+    }
+}
