@@ -20,6 +20,8 @@ pub(super) fn train(mut values: Vec<f32>, bits: u32) -> ([i8; 16], f32) {
     for (level, point) in levels.iter_mut().zip(&points) {
         *level = (point / unit).round() as i8;
     }
+    // Two points that are all but equal may have changed places in rounding.
+    levels[..count].sort_unstable();
     (levels, unit)
 }
 

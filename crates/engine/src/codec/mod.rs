@@ -18,6 +18,7 @@
 //! A codec is immutable, a file of its own, and named by its digest; a shard names the codec it was written with.
 
 mod assign;
+mod check;
 mod encode;
 mod kmeans;
 mod levels;
@@ -53,6 +54,8 @@ const SECTIONS: [SectionId; 7] = [META, LEVELS, FINE_STEPS, TOKEN_SCALES, ROTATI
 
 /// As many centroids as a token's 16 bits can name.
 const MAX_CENTROIDS: usize = 1 << 16;
+/// The products of a rotation's rows may be so far from 0 and 1: what rounding leaves is a hundredth of it.
+const ORTHOGONAL: f32 = 1e-3;
 
 /// The metadata section, field by field.
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -252,64 +255,47 @@ impl ResidualCodec {
     pub(crate) fn open(directory: &dyn Directory, name: &str) -> Result<Arc<Self>> {
         let file = Container::open(directory, name, Kind::CODEC, &SECTIONS)?;
         let meta = file.values::<Meta>(META, 1)?[0];
-        check_meta(&file, &meta)?;
+        check::meta(&file, &meta)?;
         let dim = meta.dim as usize;
-        let mut levels = [0; 16];
-        levels.copy_from_slice(file.values::<i8>(LEVELS, 16)?);
-        if levels.iter().any(|level| level.unsigned_abs() > latewood_simd::MAX_LEVEL.unsigned_abs()) {
-            return Err(file.damaged(LEVELS.name, format!("a level is out of range: {levels:?}")));
-        }
+        let levels = check::levels(&file, 1 << meta.bits)?;
         let fine = match meta.fine_unit {
-            0.0 => None,
+            0.0 => {
+                file.lacks(FINE_STEPS)?;
+                None
+            }
             unit => {
                 let mut steps = [0; 16];
                 steps.copy_from_slice(file.values::<u8>(FINE_STEPS, 16)?);
                 Some(FineSteps { steps, unit })
             }
         };
-        let rotation = finite(&file, ROTATION, dim * dim)?;
-        let token_scales = finite(&file, TOKEN_SCALES, SCALES)?;
-        let mut scales = [0.0; SCALES];
-        scales.copy_from_slice(file.at(&token_scales));
-        let centroids = file.located::<u8>(CENTROIDS, meta.centroids as usize * dim)?;
-        if let Some(at) = file.at(&centroids).iter().position(|&b| b > largest_byte()) {
-            return Err(file.damaged(CENTROIDS.name, format!("byte {at} is out of range")));
-        }
-        let centroid_scales = finite(&file, CENTROID_SCALES, meta.centroids as usize)?;
+        let rotation = check::floats(&file, ROTATION, dim * dim, -1.0..=1.0)?;
+        let scales = check::scales(&file)?;
+        let centroids = check::centroids(&file, meta.centroids as usize * dim)?;
+        let centroid_scales = check::floats(&file, CENTROID_SCALES, meta.centroids as usize, 0.0..=1.0)?;
         let rotation_lanes = QueryF32::new(file.at(&rotation), dim);
         let assigner = OnceLock::new();
         let codec =
             Self { meta, levels, fine, scales, centroids, centroid_scales, assigner, rotation, rotation_lanes, file };
         Ok(Arc::new(codec))
     }
-}
 
-fn check_meta(file: &Container, meta: &Meta) -> Result<()> {
-    let good = meta.dim > 0
-        && meta.dim.is_multiple_of(8)
-        && meta.dim as usize <= crate::MAX_DIM
-        && SUPPORTED_BITS.contains(&meta.bits)
-        && meta.centroids > 0
-        && meta.centroids as usize <= MAX_CENTROIDS
-        && meta.scale_per_rms.is_finite()
-        && meta.mean_scale.is_finite()
-        && meta.fine_unit.is_finite()
-        && meta.fine_unit >= 0.0;
-    if good { Ok(()) } else { Err(file.damaged(META.name, format!("{meta:?}"))) }
-}
-
-fn finite(file: &Container, id: SectionId, count: usize) -> Result<Located<f32>> {
-    let located = file.located::<f32>(id, count)?;
-    let values = file.at(&located);
-    match values.iter().position(|x| !x.is_finite()) {
-        None => Ok(located),
-        Some(at) => Err(file.damaged(id.name, format!("value {at} is {}", values[at]))),
+    /// Checks what opening leaves for later: that the rotation is one.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn verify(&self, backend: &dyn Backend) -> Result<()> {
+        let dim = self.dim();
+        let products = self.rotate(backend, self.file.at(&self.rotation));
+        let orthogonal = |(at, product): (usize, &f32)| {
+            let wanted = f32::from(at / dim == at % dim);
+            (product - wanted).abs() <= ORTHOGONAL
+        };
+        if products.iter().enumerate().all(orthogonal) {
+            return Ok(());
+        }
+        Err(self.file.damaged(ROTATION.name, "its rows are not orthogonal".into()))
     }
-}
-
-/// What the kernels' sums are safe for.
-fn largest_byte() -> u8 {
-    (i32::from(MAX_LEVEL) + LEVEL_OFFSET) as u8
 }
 
 pub(crate) fn check_bits(bits: u32) -> Result<()> {

@@ -95,10 +95,15 @@ impl Container {
             let found = String::from_utf8_lossy(&header[12..16]);
             return Err(damaged("header", format!("the file is of kind {found}")));
         }
+        for (what, reserved) in [("header", &header[24..]), ("trailer", &trailer[32..56])] {
+            if reserved.iter().any(|&b| b != 0) {
+                return Err(damaged(what, "bytes that must be 0 are not".into()));
+            }
+        }
         let (sections, blocks) = parse_table(&bytes[table.clone()], table.start, known)
-            .ok_or_else(|| damaged("section table", "a section is outside of the file".into()))?;
+            .map_err(|detail| damaged("section table", detail.into()))?;
         let read_only = writer_flags & !KNOWN_WRITER_FLAGS != 0;
-        let sums = sections.iter().find(|s| s.id.tag == SUMS.tag).map_or(0..0, |s| s.range.clone());
+        let sums = sections.last().filter(|s| s.id.tag == SUMS.tag).map_or(0..0, |s| s.range.clone());
         if blocks.checked_mul(8) != Some(sums.len()) {
             return Err(damaged(SUMS.name, format!("{} bytes for {blocks} blocks", sums.len())));
         }
@@ -168,6 +173,14 @@ impl Container {
     /// The values of a section that was found in this container.
     pub(crate) fn at<T: AnyBitPattern>(&self, located: &Located<T>) -> &[T] {
         bytemuck::cast_slice(&self.bytes[located.range.clone()])
+    }
+
+    /// Checks that a section is not there.
+    pub(crate) fn lacks(&self, id: SectionId) -> Result<()> {
+        match self.find(id) {
+            Ok(_) => Err(self.damaged(id.name, "the section does not belong here".into())),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Checks every checksum.
@@ -243,25 +256,43 @@ fn table_range(trailer: &[u8], len: usize) -> Option<Range<usize>> {
     (start >= HEADER && end == len - TRAILER).then_some(start..end)
 }
 
-/// The sections: in order, aligned, not overlapping, between header and table; and how many blocks they have.
-fn parse_table(table: &[u8], table_start: usize, known: &[SectionId]) -> Option<(Vec<Section>, usize)> {
+/// The sections, one right after the other from the header to the table; and how many blocks they have.
+fn parse_table(table: &[u8], table_start: usize, known: &[SectionId]) -> Result<(Vec<Section>, usize), &'static str> {
     let (mut end, mut blocks) = (HEADER, 0usize);
-    let sections = table.chunks_exact(ENTRY).map(|entry| {
-        let start = usize::try_from(u64_at(entry, 8)).ok()?;
-        let stop = start.checked_add(usize::try_from(u64_at(entry, 16)).ok()?)?;
-        if start < end || start - end >= ALIGN || !start.is_multiple_of(ALIGN) || stop > table_start {
-            return None;
-        }
-        end = stop;
+    let mut sections: Vec<Section> = Vec::new();
+    for entry in table.chunks_exact(ENTRY) {
         let tag = [entry[0], entry[1], entry[2], entry[3]];
+        if sections.iter().any(|s| s.id.tag == tag || s.id.tag == SUMS.tag) {
+            return Err("a section is there twice, or after the last");
+        }
+        if entry[4..8] != [0; 4] {
+            return Err("bytes that must be 0 are not");
+        }
+        let range = section_range(entry, end).filter(|range| range.end <= table_start);
+        let range = range.ok_or("a section is not where it belongs")?;
+        end = range.end;
         let id = known.iter().chain([&SUMS]).find(|id| id.tag == tag).copied();
         let id = id.unwrap_or(SectionId { tag, name: "unknown section" });
-        let long = stop - start > BLOCK && tag != SUMS.tag;
+        let long = range.len() > BLOCK && tag != SUMS.tag;
         let first = long.then_some(blocks);
-        blocks += if long { (stop - start).div_ceil(BLOCK) } else { 0 };
-        Some(Section { id, range: start..stop, checksum: u64_at(entry, 24), blocks: first })
-    });
-    Some((sections.collect::<Option<_>>()?, blocks))
+        blocks += if long { range.len().div_ceil(BLOCK) } else { 0 };
+        sections.push(Section { id, range, checksum: u64_at(entry, 24), blocks: first });
+    }
+    if sections.last().is_some_and(|s| s.id.tag == SUMS.tag && s.range.is_empty()) {
+        return Err("there are checksums of no blocks");
+    }
+    if end.next_multiple_of(ALIGN) == table_start {
+        Ok((sections, blocks))
+    } else {
+        Err("it is not after the last section")
+    }
+}
+
+/// Where a row of the table says that its section lies: at the next place after `end`.
+fn section_range(entry: &[u8], end: usize) -> Option<Range<usize>> {
+    let start = usize::try_from(u64_at(entry, 8)).ok()?;
+    let stop = start.checked_add(usize::try_from(u64_at(entry, 16)).ok()?)?;
+    (start == end.next_multiple_of(ALIGN)).then_some(start..stop)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

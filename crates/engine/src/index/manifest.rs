@@ -1,5 +1,8 @@
 //! The manifest: the one file that says what an index holds.
 
+use std::collections::HashSet;
+use std::io;
+
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
@@ -108,8 +111,7 @@ impl Manifest {
         for shard in &manifest.shards {
             let len = usize::try_from(shard.tombstone_bytes).ok().filter(|&len| len <= rest.len());
             let (own, after) = rest.split_at(len.ok_or_else(|| file.damaged(TOMBSTONES.name, "cut short".into()))?);
-            let set = if own.is_empty() { Ok(RoaringBitmap::new()) } else { RoaringBitmap::deserialize_from(own) };
-            tombstones.push(set.map_err(|e| file.damaged(TOMBSTONES.name, e.to_string()))?);
+            tombstones.push(parse_tombstones(own).map_err(|e| file.damaged(TOMBSTONES.name, e.to_string()))?);
             rest = after;
         }
         if !rest.is_empty() {
@@ -134,10 +136,13 @@ impl Manifest {
         if self.generation.max(self.next_file) > u64::MAX / 2 {
             return Err("a counter is at its end".into());
         }
-        let files = self.codecs.iter().map(|c| &c.file).chain(self.shards.iter().map(|s| &s.file));
-        for file in files {
-            if number_of(file).is_none_or(|n| n > self.next_file) || file.contains(['/', '\\']) {
-                return Err(format!("{file:?} is no name of a file of the index"));
+        let codecs = self.codecs.iter().map(|codec| (&codec.file, "codec", "lwc"));
+        let shards = self.shards.iter().map(|shard| (&shard.file, "shard", "lws"));
+        let mut numbers = HashSet::new();
+        for (file, stem, extension) in codecs.chain(shards) {
+            let number = number_of(file).filter(|n| *file == format!("{stem}-{n:06}.{extension}"));
+            if number.is_none_or(|n| n > self.next_file || !numbers.insert(n)) {
+                return Err(format!("{file:?} is no name of a file of the index, or of two"));
             }
         }
         Ok(())
@@ -169,4 +174,16 @@ impl Manifest {
     pub(crate) fn names(&self, file: &str) -> bool {
         self.codecs.iter().any(|c| c.file == file) || self.shards.iter().any(|s| s.file == file)
     }
+}
+
+/// The deleted documents of one shard, of which there are some unless there are no bytes.
+fn parse_tombstones(bytes: &[u8]) -> io::Result<RoaringBitmap> {
+    let (mut rest, mut set) = (bytes, RoaringBitmap::new());
+    if !bytes.is_empty() {
+        set = RoaringBitmap::deserialize_from(&mut rest)?;
+    }
+    if rest.is_empty() && bytes.is_empty() == set.is_empty() {
+        return Ok(set);
+    }
+    Err(io::Error::other(format!("{} of {} bytes hold {} documents", bytes.len() - rest.len(), bytes.len(), set.len())))
 }

@@ -236,7 +236,9 @@ impl Index {
             Err(e) => return vec![e],
         };
         let total = snapshot.shards.len() as u64;
-        let (mut wrong, mut alive) = (Vec::new(), RoaringTreemap::new());
+        let codecs = snapshot.manifest.codecs.iter().filter_map(|entry| snapshot.codecs.get(&entry.digest));
+        let mut wrong: Vec<Error> = codecs.filter_map(|codec| codec.verify(&*self.backend).err()).collect();
+        let mut alive = RoaringTreemap::new();
         for (done, live) in (0..).zip(&snapshot.shards) {
             progress.report(Stage::Verify, done, total);
             wrong.extend(live.shard.verify().err());

@@ -5,6 +5,7 @@
 //! which documents have a token there. The layout is specified in index-format.md and named in [`layout`].
 
 mod layout;
+mod postings;
 mod writer;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::format::{Container, Kind, Lazy, Located, SectionId};
 use crate::ids::{CentroidId, DocId, DocOrd};
 
 pub(crate) use layout::BLOCK_DOCS;
+use postings::posting_lists;
 pub(crate) use writer::ShardWriter;
 
 /// Tokens that one shard may hold at most, so that offsets fit 32 bits with room to spare.
@@ -64,6 +66,10 @@ impl Shard {
             let valid = move |values: &[u16]| values.iter().fold(0, |a, &x| a.max(x)) <= largest;
             file.lazy(id.name, file.locate::<u16>(id, count)?, valid)
         };
+        let fine = match fine_plane {
+            0 => file.lacks(layout::FINE).map(|()| None)?,
+            _ => Some(bytes(layout::FINE, tokens * fine_plane)?),
+        };
         let shard = Self {
             docs,
             tokens,
@@ -72,7 +78,7 @@ impl Shard {
             centroids: numbers(layout::CENTROIDS, tokens, largest)?,
             factors: numbers(layout::FACTORS, tokens, u16::MAX)?,
             codes: bytes(layout::CODES, tokens * plane)?,
-            fine: if fine_plane > 0 { Some(bytes(layout::FINE, tokens * fine_plane)?) } else { None },
+            fine,
             posting_offsets: file.located(layout::POSTING_OFFSETS, lists + 1)?,
             // A posting beyond the last document of a block is found by nobody.
             postings: numbers(layout::POSTINGS, postings, u16::MAX)?,
@@ -106,16 +112,13 @@ impl Shard {
     /// When anything is damaged; the error names the section.
     pub(crate) fn verify(&self) -> Result<()> {
         self.file.verify()?;
-        (0..self.docs as u32).try_for_each(|doc| self.tokens(DocOrd(doc)).map(drop))?;
         let lists = self.file.at(&self.posting_offsets);
         let postings = self.file.get(&self.postings, 0..lists[lists.len() - 1] as usize)?;
-        let centroids = self.codec.centroid_count();
-        for (at, list) in lists.windows(2).enumerate() {
-            let in_block = (self.docs - at / centroids * BLOCK_DOCS).min(BLOCK_DOCS);
-            let list = &postings[list[0] as usize..list[1] as usize];
-            if !list.is_sorted_by(|a, b| a < b) || list.last().is_some_and(|&doc| usize::from(doc) >= in_block) {
-                return Err(self.damaged(layout::POSTINGS.name, format!("list {at} is not in order")));
-            }
+        let centroids = self.file.get(&self.centroids, 0..self.tokens)?;
+        let of_tokens = posting_lists(self.file.at(&self.offsets), centroids, self.codec.centroid_count());
+        if (lists, postings) != (&of_tokens.0, &of_tokens.1) {
+            let detail = "they are not the documents with a token at each centroid";
+            return Err(self.damaged(layout::POSTINGS.name, detail.into()));
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use latewood_simd::ResidualTokens;
 
-use super::{BLOCK_DOCS, layout};
+use super::layout;
+use super::postings::posting_lists;
 use crate::codec::ResidualCodec;
 use crate::directory::{Directory, FileWriter};
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ impl ShardWriter {
             self.file.start(layout::FINE)?;
             fine.append_to(&mut self.file, directory)?;
         }
-        let (posting_offsets, postings) = self.postings();
+        let (posting_offsets, postings) = posting_lists(&self.offsets, &self.centroids, self.codec.centroid_count());
         let meta = layout::Meta {
             docs: self.doc_ids.len() as u32,
             dim: self.codec.dim() as u32,
@@ -112,34 +113,5 @@ impl ShardWriter {
         self.file.section(layout::CENTROIDS, bytemuck::cast_slice(&self.centroids))?;
         self.file.section(layout::FACTORS, bytemuck::cast_slice(&self.factors))?;
         self.file.finish()
-    }
-
-    /// For each block of documents and each centroid, the documents that have a token there, ascending and once each,
-    /// and where each list starts: a counting sort.
-    fn postings(&self) -> (Vec<u32>, Vec<u16>) {
-        let centroids = self.codec.centroid_count();
-        let mut seen = vec![u32::MAX; centroids];
-        let mut pairs: Vec<(u32, u16)> = Vec::new();
-        for (doc, run) in self.offsets.windows(2).enumerate() {
-            for &c in &self.centroids[run[0] as usize..run[1] as usize] {
-                if std::mem::replace(&mut seen[usize::from(c)], doc as u32) != doc as u32 {
-                    pairs.push(((doc / BLOCK_DOCS * centroids) as u32 + u32::from(c), (doc % BLOCK_DOCS) as u16));
-                }
-            }
-        }
-        let blocks = self.doc_ids.len().div_ceil(BLOCK_DOCS);
-        let mut offsets = vec![0u32; blocks * centroids + 1];
-        pairs.iter().for_each(|&(list, _)| offsets[list as usize + 1] += 1);
-        for list in 1..offsets.len() {
-            offsets[list] += offsets[list - 1];
-        }
-        let mut next = offsets.clone();
-        let mut postings = vec![0; pairs.len()];
-        for (list, doc) in pairs {
-            let at = &mut next[list as usize];
-            postings[*at as usize] = doc;
-            *at += 1;
-        }
-        (offsets, postings)
     }
 }

@@ -39,10 +39,14 @@ fn build(options: IndexOptions, commits: impl FnOnce(&mut IndexWriter) -> Result
     let build = || -> Result<Files> {
         let index = Index::create(RamDirectory::new(), options)?;
         commits(&mut index.writer()?)?;
-        let directory = index.directory();
-        directory.list()?.into_iter().map(|name| directory.open(&name).map(|file| (name, file.to_vec()))).collect()
+        files(index.directory())
     };
     build().expect("the index is built")
+}
+
+/// All that is in a folder.
+pub(crate) fn files(directory: &dyn Directory) -> Result<Files> {
+    directory.list()?.into_iter().map(|name| directory.open(&name).map(|file| (name, file.to_vec()))).collect()
 }
 
 fn add(writer: &mut IndexWriter, ids: std::ops::Range<u64>, tokens: usize, dim: usize) -> Result<()> {
