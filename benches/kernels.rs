@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use latewood_simd::{
-    Isa, Kernels, LevelTable, QueryF32, QueryI8, ResidualTokens, SCALES, Scratch, code_bytes, pack_factors,
+    Estimates, Isa, Kernels, LevelTable, QueryF32, QueryI8, QueryI16, ResidualTokens, SCALES, Scratch, code_bytes,
+    pack_factors,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -57,8 +58,14 @@ fn kernels(c: &mut Criterion) {
                     b.iter(|| kernels.max_residual_dots(black_box(&tokens), &query_i8, &table, &mut scratch, &mut max));
                 });
             }
-            group.bench_function(name("max_rows"), |b| {
-                b.iter(|| kernels.max_rows(black_box(&centroids), &table, &mut max));
+            let estimates = Estimates::new([0.9; SCALES], vec![0.1; SCALES * lanes]);
+            group.bench_function(name("max_estimates"), |b| {
+                b.iter(|| kernels.max_estimates(black_box(&centroids), &factors, &estimates, &table, &mut max));
+            });
+            let (words, mut max_words) = (QueryI16::new(&query, DIM), vec![0; lanes]);
+            let decoded: Vec<i16> = (0..TOKENS * DIM).map(|_| rng.random_range(-3000..3000)).collect();
+            group.bench_function(name("max_word_dots"), |b| {
+                b.iter(|| kernels.max_word_dots(black_box(&decoded), &words, &mut max_words));
             });
             group.bench_function(name("max_dots f32"), |b| {
                 b.iter(|| kernels.max_dots(black_box(&floats), &query_f32, &mut max));

@@ -5,9 +5,10 @@
 
 use std::arch::x86_64::*;
 
-use crate::decode::{FineSteps, combine};
-use crate::query::{LANES, QueryF32, QueryI8};
-use crate::residual::{FINE_BITS, LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_factors};
+use crate::decode::{FINE_CODES, FineSteps, combine};
+use crate::estimate::Estimates;
+use crate::query::{LANES, QueryF32, QueryI8, QueryI16};
+use crate::residual::{FINE_BITS, LEVEL_OFFSET, ResidualTokens, code_bytes, scale_number, unpack_factors};
 use crate::scratch::Scratch;
 
 /// Rows of an f32 tile: 6 x 2 accumulators, 2 query registers, 1 broadcast, of 16 registers.
@@ -15,9 +16,6 @@ const F32_ROWS: usize = 6;
 
 /// Tokens of an integer tile: 4 x 2 accumulators, 2 query registers, and 3 to multiply with.
 const I8_ROWS: usize = 4;
-
-/// The fine codes as a byte shuffle looks them up.
-const FINE_CODES: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// Calls `$body` for blocks of lanes: `$w` registers from `$lane`, two while there are two.
 macro_rules! for_lanes {
@@ -119,15 +117,23 @@ pub(crate) fn nearest(rows: &[f32], first: u32, query: &QueryF32, best: &mut [u3
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn max_rows(ids: &[u16], table: &[f32], lanes: usize, max: &mut [f32]) {
+pub(crate) fn max_estimates(ids: &[u16], factors: &[u16], estimates: &Estimates, table: &[f32], max: &mut [f32]) {
+    let lanes = max.len();
     for_lanes!(lanes, |lane, W| {
         let mut best = [_mm256_set1_ps(f32::NEG_INFINITY); W];
-        for &id in ids {
-            let at = usize::from(id) * lanes + lane;
+        for (&id, &factors) in ids.iter().zip(factors) {
+            let (at, scale) = (usize::from(id) * lanes + lane, scale_number(factors));
             debug_assert!(at + W * LANES <= table.len());
+            let weight = _mm256_set1_ps(estimates.weights[scale]);
             for (w, best) in best.iter_mut().enumerate() {
-                // SAFETY: the caller has checked every id against the table's rows of `lanes` values.
-                *best = max_ps(*best, unsafe { _mm256_loadu_ps(table.as_ptr().add(at + w * LANES)) });
+                // SAFETY: the caller has checked every id against the table's rows of `lanes` values, and that there is
+                // a row of bonuses for each scale.
+                let (row, bonus) = unsafe {
+                    let bonus = estimates.bonuses.as_ptr().add(scale * lanes + lane + w * LANES);
+                    (_mm256_loadu_ps(table.as_ptr().add(at + w * LANES)), _mm256_loadu_ps(bonus))
+                };
+                // Without fusing, as the scalar twin.
+                *best = max_ps(*best, _mm256_add_ps(_mm256_mul_ps(row, weight), bonus));
             }
         }
         store(&mut max[lane..][..W * LANES], best);
@@ -300,7 +306,7 @@ pub(crate) fn decode_fine(
     fine_steps: &FineSteps,
     (centroids, centroid_scales): (&[u8], &[f32]),
     scratch: &mut Scratch,
-    out: &mut [f32],
+    out: &mut [i16],
 ) {
     let dim = tokens.dim;
     let (levels, steps) = (byte_table(&tokens.unsigned_levels()), byte_table(&fine_steps.steps));
@@ -318,6 +324,53 @@ pub(crate) fn decode_fine(
     }
 }
 
+#[target_feature(enable = "avx2")]
+pub(crate) fn max_word_dots(rows: &[i16], query: &QueryI16, max: &mut [i32]) {
+    let (dim, n) = (query.dim(), rows.len() / query.dim());
+    max.fill(i32::MIN);
+    for_lanes!(query.lanes(), |lane, W| {
+        let max = &mut max[lane..][..W * LANES];
+        let mut row = 0;
+        while row + I8_ROWS <= n {
+            word_tile::<I8_ROWS, W>(&rows[row * dim..], query, lane, max);
+            row += I8_ROWS;
+        }
+        while row < n {
+            word_tile::<1, W>(&rows[row * dim..], query, lane, max);
+            row += 1;
+        }
+    });
+}
+
+/// Raises `max` to the dot products of the first `R` rows with the `W` registers of lanes from `lane`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn word_tile<const R: usize, const W: usize>(rows: &[i16], query: &QueryI16, lane: usize, max: &mut [i32]) {
+    let (dim, lanes) = (query.dim(), query.lanes());
+    assert!(R * dim <= rows.len() && lane + W * LANES <= lanes && max.len() >= W * LANES);
+    let mut sums = [[_mm256_setzero_si256(); W]; R];
+    // SAFETY: `rows` holds `R` rows of `dim` values, `dim` being even; `values` is `[dim / 2, lanes, 2]`; `max` holds `8 W`.
+    unsafe {
+        let x = rows.as_ptr();
+        let q = query.values().as_ptr().add(lane * 2);
+        for d in 0..dim / 2 {
+            let q: [__m256i; W] =
+                std::array::from_fn(|w| _mm256_loadu_si256(q.add((d * lanes + w * LANES) * 2).cast()));
+            for (r, sum) in sums.iter_mut().enumerate() {
+                let x = _mm256_set1_epi32(x.add(r * dim + d * 2).cast::<i32>().read_unaligned());
+                for (sum, q) in sum.iter_mut().zip(q) {
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(x, q));
+                }
+            }
+        }
+        for w in 0..W {
+            let max = max.as_mut_ptr().add(w * LANES).cast();
+            let best = sums.iter().fold(_mm256_loadu_si256(max), |best, sum| _mm256_max_epi32(best, sum[w]));
+            _mm256_storeu_si256(max, best);
+        }
+    }
+}
+
 /// 16 bytes, twice, for byte shuffles.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -326,38 +379,50 @@ fn byte_table(bytes: &[u8; 16]) -> __m256i {
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }
 
-/// Looks a token's codes up in `table`, plane by plane, into `out[dim]`; may write up to 31 bytes more.
+/// Looks a token's codes up in `table`, plane by plane, into `out[dim]`; may write up to 15 bytes more.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn expand(packed: &[u8], (bits, dim): (u32, usize), table: __m256i, out: &mut [u8]) {
     let plane = packed.len();
     let mask = _mm256_set1_epi8(((1u32 << bits) - 1) as i8);
-    assert!(plane == code_bytes(dim, bits) && out.len() >= dim + 31);
+    assert!(plane == code_bytes(dim, bits) && out.len() >= dim + 15);
     for p in 0..8 / bits as usize {
         let shift = _mm_cvtsi32_si128((p as u32 * bits) as i32);
-        for j in (0..plane).step_by(32) {
-            let bytes = load_bytes(&packed[j..]);
-            // A 16-bit shift brings bits of the neighbouring byte in; the mask takes them out again.
-            let codes = _mm256_and_si256(_mm256_srl_epi16(bytes, shift), mask);
-            let values = _mm256_shuffle_epi8(table, codes);
-            // SAFETY: `p * plane + j < dim`, and `out` has 31 bytes behind its `dim`.
-            unsafe { _mm256_storeu_si256(out.as_mut_ptr().add(p * plane + j).cast(), values) };
+        // What is written beyond a plane is written again with the next one, and what then reads both waits for both.
+        if plane.is_multiple_of(32) {
+            for j in (0..plane).step_by(32) {
+                // SAFETY: 32 bytes are there, and `p * plane + j + 32 <= dim`.
+                unsafe {
+                    let bytes = _mm256_loadu_si256(packed.as_ptr().add(j).cast());
+                    // A 16-bit shift brings bits of the neighbouring byte in; the mask takes them out again.
+                    let codes = _mm256_and_si256(_mm256_srl_epi16(bytes, shift), mask);
+                    _mm256_storeu_si256(out.as_mut_ptr().add(p * plane + j).cast(), _mm256_shuffle_epi8(table, codes));
+                }
+            }
+        } else {
+            let (mask, table) = (_mm256_castsi256_si128(mask), _mm256_castsi256_si128(table));
+            for j in (0..plane).step_by(16) {
+                let codes = _mm_and_si128(_mm_srl_epi16(load_bytes(&packed[j..]), shift), mask);
+                let values = _mm_shuffle_epi8(table, codes);
+                // SAFETY: `p * plane + j < dim`, and `out` has 15 bytes behind its `dim`.
+                unsafe { _mm_storeu_si128(out.as_mut_ptr().add(p * plane + j).cast(), values) };
+            }
         }
     }
 }
 
-/// The first 32 bytes, zero where there are fewer.
+/// The first 16 bytes, zero where there are fewer.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_bytes(bytes: &[u8]) -> __m256i {
-    if bytes.len() >= 32 {
-        // SAFETY: 32 bytes are there.
-        return unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+fn load_bytes(bytes: &[u8]) -> __m128i {
+    if bytes.len() >= 16 {
+        // SAFETY: 16 bytes are there.
+        return unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
     }
-    let mut padded = [0u8; 32];
+    let mut padded = [0u8; 16];
     padded[..bytes.len()].copy_from_slice(bytes);
-    // SAFETY: 32 bytes are read from an array of 32.
-    unsafe { _mm256_loadu_si256(padded.as_ptr().cast()) }
+    // SAFETY: 16 bytes are read from an array of 16.
+    unsafe { _mm_loadu_si128(padded.as_ptr().cast()) }
 }
 
 #[inline]

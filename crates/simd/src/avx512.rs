@@ -5,8 +5,9 @@
 
 use std::arch::x86_64::*;
 
-use crate::query::{LANES, QueryI8};
-use crate::residual::{LEVEL_OFFSET, MAX_DIM, ResidualTokens, unpack_factors};
+use crate::decode::{FINE_CODES, FineSteps, combine};
+use crate::query::{LANES, QueryI8, QueryI16};
+use crate::residual::{FINE_BITS, LEVEL_OFFSET, MAX_DIM, ResidualTokens, code_bytes, unpack_factors};
 use crate::scratch::Scratch;
 
 /// Lanes of a whole register.
@@ -148,13 +149,13 @@ pub(crate) fn max_residual_dots(
     scratch: &mut Scratch,
     max: &mut [f32],
 ) {
-    let levels = level_table(tokens);
+    let levels = byte_table(&tokens.unsigned_levels());
     // The levels of one tile of tokens, `[ROWS, STRIDE]`: what is used of it stays in L1.
     let expanded = scratch.bytes(ROWS * STRIDE);
     max.fill(f32::NEG_INFINITY);
     for_rows!(tokens.len(), |row, R| {
         for r in 0..R {
-            expand(tokens, row + r, levels, &mut expanded[r * STRIDE..]);
+            expand(tokens.token_codes(row + r), (tokens.bits, tokens.dim), levels, &mut expanded[r * STRIDE..]);
         }
         for_lanes!(
             query.lanes(),
@@ -293,32 +294,125 @@ fn half_tile<const R: usize>(rows: &[u8], stride: usize, query: &QueryI8, lane: 
     sums
 }
 
-/// The 16 unsigned levels, four times, for byte shuffles.
-#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn level_table(tokens: &ResidualTokens<'_>) -> __m512i {
-    let levels = tokens.unsigned_levels();
-    // SAFETY: 16 bytes are read from an array of 16.
-    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(levels.as_ptr().cast()) })
+pub(crate) fn decode_fine(
+    tokens: &ResidualTokens<'_>,
+    fine_steps: &FineSteps,
+    (centroids, centroid_scales): (&[u8], &[f32]),
+    scratch: &mut Scratch,
+    out: &mut [i16],
+) {
+    let dim = tokens.dim;
+    let (levels, steps) = (byte_table(&tokens.unsigned_levels()), byte_table(&fine_steps.steps));
+    let fine_codes = byte_table(&FINE_CODES);
+    let fine_plane = code_bytes(dim, FINE_BITS);
+    let (levels_of, rest) = scratch.bytes(3 * dim).split_at_mut(dim);
+    let (steps_of, fine) = rest.split_at_mut(dim);
+    for (t, out) in out.chunks_exact_mut(dim).enumerate() {
+        expand(tokens.token_codes(t), (tokens.bits, dim), levels, levels_of);
+        expand(tokens.token_codes(t), (tokens.bits, dim), steps, steps_of);
+        expand(&tokens.fine[t * fine_plane..][..fine_plane], (FINE_BITS, dim), fine_codes, fine);
+        let c = usize::from(tokens.centroids[t]);
+        let steps = tokens.steps(t, fine_steps, centroid_scales);
+        combine(&centroids[c * dim..][..dim], [levels_of, steps_of, &fine[..dim]], steps, out);
+    }
 }
 
-/// Expands token `t` into `out[dim]`, plane by plane.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(crate) fn max_word_dots(rows: &[i16], query: &QueryI16, max: &mut [i32]) {
+    let dim = query.dim();
+    max.fill(i32::MIN);
+    for_rows!(rows.len() / dim, |row, R| {
+        let rows = &rows[row * dim..(row + R) * dim];
+        for_lanes!(
+            query.lanes(),
+            |lane, W| {
+                word_tile::<R, W>(rows, query, lane, &mut max[lane..][..W * WIDE]);
+            },
+            {
+                half_word_tile::<R>(rows, query, lane, &mut max[lane..][..LANES]);
+            }
+        );
+    });
+}
+
+/// Raises `max` to the dot products of `R` rows with `W` registers of 16 lanes from `lane`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn expand(tokens: &ResidualTokens<'_>, t: usize, levels: __m512i, out: &mut [u8]) {
-    let packed = tokens.token_codes(t);
+fn word_tile<const R: usize, const W: usize>(rows: &[i16], query: &QueryI16, lane: usize, max: &mut [i32]) {
+    let (dim, lanes) = (query.dim(), query.lanes());
+    assert!(R * dim <= rows.len() && lane + W * WIDE <= lanes && max.len() == W * WIDE);
+    let mut sums = [[_mm512_setzero_si512(); W]; R];
+    // SAFETY: `rows` holds `R` rows of `dim` values, `dim` being even; `values` is `[dim / 2, lanes, 2]`; `max` holds `16 W`.
+    unsafe {
+        let x = rows.as_ptr();
+        let q = query.values().as_ptr().add(lane * 2);
+        for d in 0..dim / 2 {
+            let q: [__m512i; W] = std::array::from_fn(|w| _mm512_loadu_si512(q.add((d * lanes + w * WIDE) * 2).cast()));
+            for (r, sum) in sums.iter_mut().enumerate() {
+                let x = _mm512_set1_epi32(x.add(r * dim + d * 2).cast::<i32>().read_unaligned());
+                for (sum, q) in sum.iter_mut().zip(q) {
+                    *sum = _mm512_dpwssd_epi32(*sum, x, q);
+                }
+            }
+        }
+        for w in 0..W {
+            let max = max.as_mut_ptr().add(w * WIDE).cast();
+            let best = sums.iter().fold(_mm512_loadu_si512(max), |best, sum| _mm512_max_epi32(best, sum[w]));
+            _mm512_storeu_si512(max, best);
+        }
+    }
+}
+
+/// As [`word_tile`], for 8 lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn half_word_tile<const R: usize>(rows: &[i16], query: &QueryI16, lane: usize, max: &mut [i32]) {
+    let (dim, lanes) = (query.dim(), query.lanes());
+    assert!(R * dim <= rows.len() && lane + LANES <= lanes && max.len() == LANES);
+    let mut sums = [_mm256_setzero_si256(); R];
+    // SAFETY: as in `word_tile`, with 8 lanes.
+    unsafe {
+        let x = rows.as_ptr();
+        let q = query.values().as_ptr().add(lane * 2);
+        for d in 0..dim / 2 {
+            let q = _mm256_loadu_si256(q.add(d * lanes * 2).cast());
+            for (r, sum) in sums.iter_mut().enumerate() {
+                let x = _mm256_set1_epi32(x.add(r * dim + d * 2).cast::<i32>().read_unaligned());
+                *sum = _mm256_dpwssd_epi32(*sum, x, q);
+            }
+        }
+        let max = max.as_mut_ptr().cast();
+        let best = sums.iter().fold(_mm256_loadu_si256(max), |best, sum| _mm256_max_epi32(best, *sum));
+        _mm256_storeu_si256(max, best);
+    }
+}
+
+/// 16 bytes, four times, for byte shuffles.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn byte_table(bytes: &[u8; 16]) -> __m512i {
+    // SAFETY: 16 bytes are read from an array of 16.
+    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+/// Looks a token's codes up in `table`, plane by plane, into `out[dim]`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn expand(packed: &[u8], (bits, dim): (u32, usize), table: __m512i, out: &mut [u8]) {
     let plane = packed.len();
-    let out = &mut out[..tokens.dim];
-    let mask = _mm512_set1_epi8(((1u32 << tokens.bits) - 1) as i8);
+    assert!(plane == code_bytes(dim, bits));
+    let out = &mut out[..dim];
+    let mask = _mm512_set1_epi8(((1u32 << bits) - 1) as i8);
     for j in (0..plane).step_by(64) {
         let there: __mmask64 = u64::MAX >> (64 - (plane - j).min(64));
         // SAFETY: only bytes that are there are read.
         let bytes = unsafe { _mm512_maskz_loadu_epi8(there, packed.as_ptr().add(j).cast()) };
-        for p in 0..8 / tokens.bits as usize {
-            let shift = _mm_cvtsi32_si128((p as u32 * tokens.bits) as i32);
+        for p in 0..8 / bits as usize {
+            let shift = _mm_cvtsi32_si128((p as u32 * bits) as i32);
             // A 16-bit shift brings bits of the neighbouring byte in; the mask takes them out again.
             let codes = _mm512_and_si512(_mm512_srl_epi16(bytes, shift), mask);
-            let values = _mm512_shuffle_epi8(levels, codes);
+            let values = _mm512_shuffle_epi8(table, codes);
             // SAFETY: only as many bytes as the plane has are written, and all planes lie inside of `out[dim]`.
             unsafe { _mm512_mask_storeu_epi8(out.as_mut_ptr().add(p * plane + j).cast(), there, values) };
         }

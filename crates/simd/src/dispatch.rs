@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 
 use crate::decode::FineSteps;
+use crate::estimate::Estimates;
 use crate::largest::{self, LARGEST};
 use crate::quantise::{self, LevelTable, Quantised};
-use crate::query::{QueryF32, QueryI8};
+use crate::query::{QueryF32, QueryI8, QueryI16};
 use crate::residual::ResidualTokens;
 use crate::scalar;
 use crate::scratch::Scratch;
@@ -41,9 +42,10 @@ impl Isa {
 
 type Dots = unsafe fn(&[f32], &QueryF32, &mut [f32]);
 type Nearest = unsafe fn(&[f32], u32, &QueryF32, &mut [u32], &mut [f32]);
-type MaxRows = unsafe fn(&[u16], &[f32], usize, &mut [f32]);
+type MaxEstimates = unsafe fn(&[u16], &[u16], &Estimates, &[f32], &mut [f32]);
 type ByteDots = unsafe fn(&[u8], &[f32], &QueryI8, &mut [f32]);
-type DecodeFine = unsafe fn(&ResidualTokens<'_>, &FineSteps, (&[u8], &[f32]), &mut Scratch, &mut [f32]);
+type DecodeFine = unsafe fn(&ResidualTokens<'_>, &FineSteps, (&[u8], &[f32]), &mut Scratch, &mut [i16]);
+type MaxWordDots = unsafe fn(&[i16], &QueryI16, &mut [i32]);
 type ByteNearest = unsafe fn(&[u8], &[f32], &QueryI8, &mut [f32], &mut [u32]);
 type Largest = unsafe fn(&[f32], usize, &mut [u32]);
 type Residual = unsafe fn(&[f32], &[f32], &mut [f32]) -> (f32, f32);
@@ -57,11 +59,12 @@ pub struct Kernels {
     dots: Dots,
     max_dots: Dots,
     nearest: Nearest,
-    max_rows: MaxRows,
+    max_estimates: MaxEstimates,
     byte_dots: ByteDots,
     byte_nearest: ByteNearest,
     max_residual_dots: MaxResidualDots,
     decode_fine: DecodeFine,
+    max_word_dots: MaxWordDots,
     largest: Largest,
     residual: Residual,
     quantise: Quantise,
@@ -72,11 +75,12 @@ static SCALAR: Kernels = Kernels {
     dots: scalar::dots,
     max_dots: scalar::max_dots,
     nearest: scalar::nearest,
-    max_rows: scalar::max_rows,
+    max_estimates: scalar::max_estimates,
     byte_dots: scalar::byte_dots,
     byte_nearest: scalar::byte_nearest,
     max_residual_dots: scalar::max_residual_dots,
     decode_fine: scalar::decode_fine,
+    max_word_dots: scalar::max_word_dots,
     largest: largest::scalar,
     residual: quantise::scalar::residual,
     quantise: quantise::scalar::quantise,
@@ -90,11 +94,12 @@ static NEON: Kernels = Kernels {
     dots: crate::neon::dots,
     max_dots: crate::neon::max_dots,
     nearest: crate::neon::nearest,
-    max_rows: crate::neon::max_rows,
+    max_estimates: crate::neon::max_estimates,
     byte_dots: crate::neon::byte_dots,
     byte_nearest: crate::neon::byte_nearest,
     max_residual_dots: crate::neon::max_residual_dots,
     decode_fine: scalar::decode_fine,
+    max_word_dots: crate::neon::max_word_dots,
     largest: largest::scalar,
     residual: quantise::scalar::residual,
     quantise: quantise::scalar::quantise,
@@ -106,11 +111,12 @@ static AVX2: Kernels = Kernels {
     dots: crate::avx2::dots,
     max_dots: crate::avx2::max_dots,
     nearest: crate::avx2::nearest,
-    max_rows: crate::avx2::max_rows,
+    max_estimates: crate::avx2::max_estimates,
     byte_dots: crate::avx2::byte_dots,
     byte_nearest: crate::avx2::byte_nearest,
     max_residual_dots: crate::avx2::max_residual_dots,
     decode_fine: crate::avx2::decode_fine,
+    max_word_dots: crate::avx2::max_word_dots,
     largest: largest::avx2,
     residual: quantise::avx2::residual,
     quantise: quantise::avx2::quantise,
@@ -123,6 +129,8 @@ static AVX512: Kernels = Kernels {
     byte_dots: crate::avx512::byte_dots,
     byte_nearest: crate::avx512::byte_nearest,
     max_residual_dots: crate::avx512::max_residual_dots,
+    decode_fine: crate::avx512::decode_fine,
+    max_word_dots: crate::avx512::max_word_dots,
     largest: largest::avx512,
     residual: quantise::avx512::residual,
     quantise: quantise::avx512::quantise,
@@ -205,15 +213,16 @@ impl Kernels {
         unsafe { (self.nearest)(rows, first, query, best, best_dot) }
     }
 
-    /// `max[lanes] =` the largest of `table[id, lanes]` over `ids`: a document's score by centroids alone.
+    /// `max[lanes] =` the largest, over tokens of centroids `ids` `[n]` and `factors` `[n]`, of `table[id, lanes]` as the
+    /// token's scale changes it: a document's score guessed without its codes.
     ///
     /// # Panics
     /// When the sizes disagree or an id is outside the table.
-    pub fn max_rows(&self, ids: &[u16], table: &[f32], max: &mut [f32]) {
-        let lanes = max.len();
-        check_ids(ids, table.len(), lanes);
+    pub fn max_estimates(&self, ids: &[u16], factors: &[u16], estimates: &Estimates, table: &[f32], max: &mut [f32]) {
+        assert!(ids.len() == factors.len() && estimates.lanes == max.len(), "a centroid a token, a bonus a lane");
+        check_ids(ids, table.len(), max.len());
         // SAFETY: as in `dots`; every id is inside the table.
-        unsafe { (self.max_rows)(ids, table, lanes, max) }
+        unsafe { (self.max_estimates)(ids, factors, estimates, table, max) }
     }
 
     /// `out[n, lanes] = scales[n] * (rows[n, d] - LEVEL_OFFSET) . query`, in units of the query's scales.
@@ -277,7 +286,8 @@ impl Kernels {
         unsafe { (self.max_residual_dots)(tokens, query, table, scratch, max) }
     }
 
-    /// `out[n, d] =` the tokens with their fine codes. They are near unit length as they are.
+    /// `out[n, d] =` the tokens with their fine codes, in 16 bits: 16384 stands for 1. They are near unit length as they
+    /// are.
     ///
     /// `centroids` are `[c, d]` bytes and `[c]` scales.
     ///
@@ -289,7 +299,7 @@ impl Kernels {
         steps: &FineSteps,
         centroids: (&[u8], &[f32]),
         scratch: &mut Scratch,
-        out: &mut [f32],
+        out: &mut [i16],
     ) {
         tokens.check();
         assert!(tokens.is_empty() || !tokens.fine.is_empty(), "no fine codes");
@@ -297,6 +307,18 @@ impl Kernels {
         assert_eq!(centroids.0.len(), centroids.1.len() * tokens.dim, "centroids");
         // SAFETY: as in `dots`; the twins check each centroid.
         unsafe { (self.decode_fine)(tokens, steps, centroids, scratch, out) }
+    }
+
+    /// `max[lanes] =` the largest dot product of a row of `rows` `[n, d]`, of [`Kernels::decode_fine`], with each query row,
+    /// for [`QueryI16::sum`]; the smallest number without rows.
+    ///
+    /// # Panics
+    /// When the sizes disagree.
+    pub fn max_word_dots(&self, rows: &[i16], query: &QueryI16, max: &mut [i32]) {
+        whole_rows(rows.len(), query.dim());
+        assert_eq!(max.len(), query.lanes(), "one maximum a lane");
+        // SAFETY: as in `dots`.
+        unsafe { (self.max_word_dots)(rows, query, max) }
     }
 
     /// `out[d] = row - centroid`; returns the sums of the squares of `out` and of `centroid`.

@@ -23,6 +23,7 @@
 
 mod decode;
 mod dispatch;
+mod estimate;
 mod largest;
 mod prefetch;
 mod quantise;
@@ -40,10 +41,11 @@ mod neon;
 
 pub use decode::FineSteps;
 pub use dispatch::{Isa, Kernels};
+pub use estimate::Estimates;
 pub use largest::LARGEST;
 pub use prefetch::prefetch;
 pub use quantise::{LevelTable, Quantised};
-pub use query::{LANES, QueryF32, QueryI8, RowsI8};
+pub use query::{LANES, QueryF32, QueryI8, QueryI16, RowsI8};
 pub use residual::{
     FINE_BITS, FINE_MIDDLE, LEVEL_OFFSET, MAX_DIM, MAX_LEVEL, ResidualTokens, SCALES, code_bytes, pack_codes,
     pack_factors, unpack_codes, unpack_factors,

@@ -8,8 +8,9 @@
 
 use std::arch::aarch64::*;
 
-use crate::query::{LANES, QueryF32, QueryI8};
-use crate::residual::{LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_factors};
+use crate::estimate::Estimates;
+use crate::query::{LANES, QueryF32, QueryI8, QueryI16};
+use crate::residual::{LEVEL_OFFSET, ResidualTokens, code_bytes, scale_number, unpack_factors};
 use crate::scalar::nearest_by_dots;
 use crate::scratch::Scratch;
 
@@ -136,14 +137,22 @@ pub(crate) fn nearest(rows: &[f32], first: u32, query: &QueryF32, best: &mut [u3
 
 /// Takes up to 32 lanes at a time, so that a row's cache lines are not fetched again for the next lanes.
 #[target_feature(enable = "neon")]
-pub(crate) fn max_rows(ids: &[u16], table: &[f32], lanes: usize, max: &mut [f32]) {
+pub(crate) fn max_estimates(ids: &[u16], factors: &[u16], estimates: &Estimates, table: &[f32], max: &mut [f32]) {
+    let lanes = max.len();
     for_blocks!(lanes, [4 * LANES, 2 * LANES, LANES], |lane, L| {
         let mut best = [vdupq_n_f32(f32::NEG_INFINITY); L / WIDTH];
-        for &id in ids {
-            let at = usize::from(id) * lanes + lane;
+        for (&id, &factors) in ids.iter().zip(factors) {
+            let (at, scale) = (usize::from(id) * lanes + lane, scale_number(factors));
             debug_assert!(at + L <= table.len());
-            // SAFETY: the caller has checked every id against the table's rows of `lanes` values.
-            best = larger(best, unsafe { read(table.as_ptr().add(at)) });
+            // SAFETY: the caller has checked every id against the table's rows of `lanes` values, and that there is a row
+            // of bonuses for each scale.
+            let (mut row, bonus): (Floats<{ L / WIDTH }>, Floats<{ L / WIDTH }>) =
+                unsafe { (read(table.as_ptr().add(at)), read(estimates.bonuses.as_ptr().add(scale * lanes + lane))) };
+            for (x, bonus) in row.iter_mut().zip(bonus) {
+                // Without fusing, as the scalar twin.
+                *x = vaddq_f32(vmulq_n_f32(*x, estimates.weights[scale]), bonus);
+            }
+            best = larger(best, row);
         }
         store(&mut max[lane..], best);
     });
@@ -192,6 +201,48 @@ pub(crate) fn max_residual_dots(
             score_tile::<R>(tokens, t, expanded, query, lane, table, &mut max[lane..]);
         }
     });
+}
+
+#[target_feature(enable = "neon")]
+pub(crate) fn max_word_dots(rows: &[i16], query: &QueryI16, max: &mut [i32]) {
+    let dim = query.dim();
+    max.fill(i32::MIN);
+    for lane in (0..query.lanes()).step_by(LANES) {
+        for_blocks!(rows.len() / dim, [I8_ROWS, 1], |row, R| {
+            word_tile::<R>(&rows[row * dim..], query, lane, &mut max[lane..]);
+        });
+    }
+}
+
+/// Raises `max` to the dot products of the first `R` rows with the 8 lanes from `lane`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn word_tile<const R: usize>(rows: &[i16], query: &QueryI16, lane: usize, max: &mut [i32]) {
+    let (dim, lanes) = (query.dim(), query.lanes());
+    assert!(R * dim <= rows.len() && lane + LANES <= lanes && max.len() >= LANES);
+    // A lane's two products stay side by side until the end.
+    let mut sums = [[vdupq_n_s32(0); 2 * REGISTERS]; R];
+    // SAFETY: `rows` holds `R` rows of `dim` values, `dim` being even; `values` is `[dim / 2, lanes, 2]`; `max` holds 8.
+    unsafe {
+        let x = rows.as_ptr();
+        let q = query.values().as_ptr().add(lane * 2);
+        for d in 0..dim / 2 {
+            let q: [int16x8_t; REGISTERS] = std::array::from_fn(|i| vld1q_s16(q.add(d * lanes * 2 + i * 8)));
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let pair = vdupq_n_s32(x.add(r * dim + d * 2).cast::<i32>().read_unaligned());
+                let x = vreinterpretq_s16_s32(pair);
+                for (i, q) in q.iter().enumerate() {
+                    sums[2 * i] = vmlal_s16(sums[2 * i], vget_low_s16(x), vget_low_s16(*q));
+                    sums[2 * i + 1] = vmlal_high_s16(sums[2 * i + 1], x, *q);
+                }
+            }
+        }
+        for i in 0..REGISTERS {
+            let max = max.as_mut_ptr().add(i * WIDTH);
+            let dots = sums.iter().map(|sums| vpaddq_s32(sums[2 * i], sums[2 * i + 1]));
+            vst1q_s32(max, dots.fold(vld1q_s32(max), |best, dot| vmaxq_s32(best, dot)));
+        }
+    }
 }
 
 /// Scores `R` expanded tokens, from token `first`, against the 8 lanes from `lane`.

@@ -194,8 +194,81 @@ impl QueryI8 {
         &self.scales
     }
 
+    /// `[lanes]`: the length of a row, in units of its scale.
+    pub fn lengths(&self) -> Vec<f32> {
+        let mut squares = vec![0i32; self.lanes];
+        for group in self.values.chunks_exact(4 * self.lanes) {
+            for (square, values) in squares.iter_mut().zip(group.chunks_exact(4)) {
+                *square += values.iter().map(|&x| i32::from(x) * i32::from(x)).sum::<i32>();
+            }
+        }
+        squares.into_iter().map(|square| (square as f32).sqrt()).collect()
+    }
+
     /// `[lanes]`: the sum of a row's values, which removes the offset that makes codes unsigned.
     pub(crate) fn sums(&self) -> &[i32] {
         &self.sums
+    }
+}
+
+/// What a row of 16-bit values has as its length when its vector has the length 1: products of two rows then fit 32 bits.
+pub(crate) const WORD_ONE: f32 = 16384.0;
+
+/// Rows as i16, laid out `[d / 2, lanes, 2]` for dot products of 16-bit values.
+#[derive(Debug, Clone)]
+pub struct QueryI16 {
+    rows: usize,
+    dim: usize,
+    lanes: usize,
+    values: Vec<i16>,
+    scales: Vec<f32>,
+}
+
+impl QueryI16 {
+    /// Rounds `rows`, `[q, dim]` row-major, `dim` a multiple of 2.
+    ///
+    /// # Panics
+    /// When `dim` is 0, odd, or does not divide the number of values.
+    pub fn new(rows: &[f32], dim: usize) -> Self {
+        assert!(dim > 0 && dim.is_multiple_of(2), "dimension {dim} is odd");
+        assert!(rows.len().is_multiple_of(dim), "{} values in rows of {dim}", rows.len());
+        let count = rows.len() / dim;
+        let lanes = count.next_multiple_of(LANES);
+        let mut query = Self { rows: count, dim, lanes, values: vec![0; dim * lanes], scales: vec![0.0; lanes] };
+        for (lane, row) in rows.chunks_exact(dim).enumerate() {
+            // Rows may weigh anything: squares of f32 fit f64.
+            let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+            let inverse = if norm > 0.0 { f64::from(i16::MAX) / norm } else { 0.0 };
+            query.scales[lane] = (norm / f64::from(i16::MAX)) as f32;
+            for (d, &x) in row.iter().enumerate() {
+                query.values[(d / 2 * lanes + lane) * 2 + d % 2] = (f64::from(x) * inverse).round() as i16;
+            }
+        }
+        query
+    }
+
+    /// Number of rows, without padding.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values a row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Number of lanes: the rows rounded up to a multiple of [`LANES`].
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// What the integer dot products `dots` `[lanes]` of decoded tokens with the rows stand for, summed.
+    pub fn sum(&self, dots: &[i32]) -> f32 {
+        dots.iter().zip(&self.scales).map(|(&dot, scale)| dot as f32 / WORD_ONE * scale).sum()
+    }
+
+    /// `[dim / 2, lanes, 2]`.
+    pub(crate) fn values(&self) -> &[i16] {
+        &self.values
     }
 }

@@ -46,7 +46,13 @@ pub fn pack_factors(scale: usize, inverse_norm: f32) -> u16 {
 #[inline]
 pub fn unpack_factors(factors: u16, scales: &[f32; SCALES]) -> (f32, f32) {
     let steps = factors & ((1 << NORM_BITS) - 1);
-    (scales[usize::from(factors >> NORM_BITS)], 0.5 + f32::from(steps) * (1.0 / (1 << NORM_BITS) as f32))
+    (scales[scale_number(factors)], 0.5 + f32::from(steps) * (1.0 / (1 << NORM_BITS) as f32))
+}
+
+/// The number of the scale in a token's factors, below [`SCALES`].
+#[inline]
+pub(crate) fn scale_number(factors: u16) -> usize {
+    usize::from(factors >> NORM_BITS)
 }
 
 /// Bytes that `dim` codes of `bits` bits take.

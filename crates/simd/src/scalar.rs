@@ -1,8 +1,11 @@
 //! The kernels in plain Rust: the specification of every twin.
 
 use crate::decode::{FineSteps, combine};
-use crate::query::{QueryF32, QueryI8};
-use crate::residual::{FINE_BITS, LEVEL_OFFSET, ResidualTokens, code_bytes, unpack_codes, unpack_factors};
+use crate::estimate::Estimates;
+use crate::query::{QueryF32, QueryI8, QueryI16};
+use crate::residual::{
+    FINE_BITS, LEVEL_OFFSET, ResidualTokens, code_bytes, scale_number, unpack_codes, unpack_factors,
+};
 use crate::scratch::Scratch;
 
 /// `out[n, lanes] = rows[n, d] . query[d, lanes]`.
@@ -44,13 +47,16 @@ pub(crate) fn nearest(rows: &[f32], first: u32, query: &QueryF32, best: &mut [u3
     }
 }
 
-/// `max[lanes] = max over ids of table[id, lanes]`.
-pub(crate) fn max_rows(ids: &[u16], table: &[f32], lanes: usize, max: &mut [f32]) {
+/// `max[lanes] = max over tokens of table[id, lanes] * weight + bonus[lanes]`, weight and bonus being those of its scale.
+pub(crate) fn max_estimates(ids: &[u16], factors: &[u16], estimates: &Estimates, table: &[f32], max: &mut [f32]) {
+    let lanes = max.len();
     max.fill(f32::NEG_INFINITY);
-    for &id in ids {
+    for (&id, &factors) in ids.iter().zip(factors) {
+        let scale = scale_number(factors);
+        let (weight, bonus) = (estimates.weights[scale], &estimates.bonuses[scale * lanes..][..lanes]);
         let row = &table[usize::from(id) * lanes..][..lanes];
-        for (m, &x) in max.iter_mut().zip(row) {
-            *m = m.max(x);
+        for ((m, &x), &bonus) in max.iter_mut().zip(row).zip(bonus) {
+            *m = m.max(x * weight + bonus);
         }
     }
 }
@@ -132,7 +138,7 @@ pub(crate) fn decode_fine(
     fine_steps: &FineSteps,
     (centroids, centroid_scales): (&[u8], &[f32]),
     scratch: &mut Scratch,
-    out: &mut [f32],
+    out: &mut [i16],
 ) {
     let dim = tokens.dim;
     let levels = tokens.unsigned_levels();
@@ -149,6 +155,24 @@ pub(crate) fn decode_fine(
         let c = usize::from(tokens.centroids[t]);
         let steps = tokens.steps(t, fine_steps, centroid_scales);
         combine(&centroids[c * dim..][..dim], [levels_of, steps_of, fine], steps, out);
+    }
+}
+
+/// `max[lanes] = max over rows of rows[n, d] . query[d, lanes]`, exactly.
+pub(crate) fn max_word_dots(rows: &[i16], query: &QueryI16, max: &mut [i32]) {
+    let lanes = query.lanes();
+    let mut sums = vec![0i32; lanes];
+    max.fill(i32::MIN);
+    for row in rows.chunks_exact(query.dim()) {
+        sums.fill(0);
+        for (pair, q) in row.chunks_exact(2).zip(query.values().chunks_exact(2 * lanes)) {
+            for (sum, q) in sums.iter_mut().zip(q.chunks_exact(2)) {
+                // Rows of a length that no token has may overflow, here as in the twins.
+                let product = i32::from(pair[0]) * i32::from(q[0]);
+                *sum = sum.wrapping_add(product.wrapping_add(i32::from(pair[1]) * i32::from(q[1])));
+            }
+        }
+        max.iter_mut().zip(&sums).for_each(|(max, &sum)| *max = sum.max(*max));
     }
 }
 

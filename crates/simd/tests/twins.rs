@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
 
 use latewood_simd::{
-    FINE_BITS, FineSteps, Isa, Kernels, LANES, LARGEST, LEVEL_OFFSET, LevelTable, MAX_LEVEL, QueryF32, QueryI8,
-    ResidualTokens, SCALES, Scratch, code_bytes, pack_factors,
+    Estimates, FINE_BITS, FineSteps, Isa, Kernels, LANES, LARGEST, LEVEL_OFFSET, LevelTable, MAX_LEVEL, QueryF32,
+    QueryI8, QueryI16, ResidualTokens, SCALES, Scratch, code_bytes, pack_factors,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -70,11 +70,6 @@ proptest! {
                     prop_assert_eq!(got[row * lanes + lane], got_max[lane]);
                 }
             }
-
-            let ids: Vec<u16> = (0..n).map(|_| rng.random_range(0..n as u16)).collect();
-            scalar().max_rows(&ids, &want, &mut want_max);
-            twin.max_rows(&ids, &want, &mut got_max);
-            prop_assert_eq!(&want_max, &got_max);
         }
     }
 
@@ -110,8 +105,11 @@ proptest! {
     ) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let dim = eighths * 8;
-        let query = QueryI8::new(&random(&mut rng, q * dim), dim);
+        let rows = random(&mut rng, q * dim);
+        let query = QueryI8::new(&rows, dim);
         let (c, lanes) = (30, query.lanes());
+        let weights = std::array::from_fn(|_| rng.random_range(0.0..1.0));
+        let estimates = Estimates::new(weights, random(&mut rng, SCALES * lanes));
         let bytes: Vec<u8> = (0..c * dim).map(|_| rng.random_range(1..128)).collect();
         let byte_scales = random(&mut rng, c);
         let mut table = vec![0.0; c * lanes];
@@ -136,10 +134,19 @@ proptest! {
             twin.max_residual_dots(&tokens, &query, &table, &mut scratch, &mut got);
             prop_assert_eq!(&want, &got, "{}", twin.isa().name());
             let steps = FineSteps { steps: std::array::from_fn(|i| i as u8 * 17), unit: 0.01 };
-            let (mut want_rows, mut got_rows) = (vec![0.0; n * dim], vec![1.0; n * dim]);
+            let (mut want_rows, mut got_rows) = (vec![0; n * dim], vec![1; n * dim]);
             scalar().decode_fine(&tokens, &steps, (&bytes, &byte_scales), &mut scratch, &mut want_rows);
             twin.decode_fine(&tokens, &steps, (&bytes, &byte_scales), &mut scratch, &mut got_rows);
-            prop_assert_eq!(want_rows, got_rows, "{}", twin.isa().name());
+            prop_assert_eq!(&want_rows, &got_rows, "{}", twin.isa().name());
+            let words = QueryI16::new(&rows, dim);
+            let (mut want_dots, mut got_dots) = (vec![0; lanes], vec![1; lanes]);
+            scalar().max_word_dots(&want_rows, &words, &mut want_dots);
+            twin.max_word_dots(&want_rows, &words, &mut got_dots);
+            prop_assert_eq!(want_dots, got_dots, "{}", twin.isa().name());
+            scalar().max_estimates(&centroids, &factors, &estimates, &table, &mut want);
+            twin.max_estimates(&centroids, &factors, &estimates, &table, &mut got);
+            prop_assert_eq!(&want, &got, "{}", twin.isa().name());
+            scalar().max_residual_dots(&tokens, &query, &table, &mut scratch, &mut want);
         }
     }
 }
@@ -233,5 +240,25 @@ fn extremes_do_not_saturate() {
         assert_eq!(max[0], want, "{}", isa.name());
         kernels.byte_dots(&largest, &[1.0], &query, &mut max);
         assert_eq!(max[0], want, "{}", isa.name());
+    }
+}
+
+/// Dot products of 16-bit values are those of the floats, to four digits.
+#[test]
+fn words_are_near_the_floats() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let unit = |row: Vec<f32>| {
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        row.into_iter().map(move |x| x / norm).collect::<Vec<_>>()
+    };
+    for dim in [8, 128, 1024] {
+        let (token, query) = (unit(random(&mut rng, dim)), random(&mut rng, dim));
+        let weight = query.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let words: Vec<i16> = token.iter().map(|x| (x * 16384.0).round() as i16).collect();
+        let rows = QueryI16::new(&query, dim);
+        let mut max = vec![0; rows.lanes()];
+        scalar().max_word_dots(&words, &rows, &mut max);
+        let want: f32 = token.iter().zip(&query).map(|(a, b)| a * b).sum();
+        assert!((rows.sum(&max) - want).abs() < 1e-3 * weight, "{} and {want}", rows.sum(&max));
     }
 }

@@ -109,9 +109,10 @@ impl Backend for CpuBackend {
 
     fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
         let (table, _) = query.centroid_scores();
-        let prepare = |doc| shard.prefetch_centroids(doc);
+        let prepare = |doc| shard.prefetch_outline(doc);
         Self::sum_of_maxima(query, docs, out, prepare, |doc, _, maxima| {
-            self.kernels.max_rows(shard.centroids(doc)?, table, maxima);
+            let (centroids, factors) = shard.outline(doc)?;
+            self.kernels.max_estimates(centroids, factors, &query.estimates, table, maxima);
             Ok(())
         })
     }
@@ -129,15 +130,15 @@ impl Backend for CpuBackend {
         let codec = shard.codec();
         let Some(steps) = codec.fine() else { return self.score(shard, query, docs, out) };
         docs.par_chunks(REFINE_DOCS).zip(out.par_chunks_mut(REFINE_DOCS)).try_for_each(|(docs, out)| {
-            let (mut maxima, mut scratch, mut rows) = (vec![0.0; query.f32.lanes()], Scratch::new(), Vec::new());
+            let (mut maxima, mut scratch, mut rows) = (vec![0; query.i16.lanes()], Scratch::new(), Vec::new());
             for (i, (&doc, out)) in docs.iter().zip(out).enumerate() {
                 docs.get(i + 1).into_iter().for_each(|&next| shard.prefetch_fine(next));
                 let tokens = shard.fine_tokens(doc)?;
                 // What the rows held is overwritten.
-                rows.resize(tokens.len() * codec.dim(), 0.0);
+                rows.resize(tokens.len() * codec.dim(), 0);
                 self.kernels.decode_fine(&tokens, steps, codec.centroids(), &mut scratch, &mut rows);
-                self.kernels.max_dots(&rows, &query.f32, &mut maxima);
-                *out = maxima[..query.rows()].iter().sum();
+                self.kernels.max_word_dots(&rows, &query.i16, &mut maxima);
+                *out = query.i16.sum(&maxima);
             }
             Ok(())
         })

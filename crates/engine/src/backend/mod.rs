@@ -7,7 +7,7 @@ mod cpu;
 
 use std::fmt;
 
-use latewood_simd::{QueryF32, QueryI8};
+use latewood_simd::{Estimates, QueryF32, QueryI8, QueryI16};
 
 use crate::codec::ResidualCodec;
 use crate::embeddings::QueryEmbeddings;
@@ -32,7 +32,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// in units of its scales, into `out` `[n, lanes]`.
     fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]);
 
-    /// Scores documents of a shard by their tokens' centroids alone, into `out` `[docs]`.
+    /// Scores documents of a shard by their tokens' centroids, and how far the tokens lie from them, into `out` `[docs]`.
     ///
     /// # Errors
     /// When a document is damaged; so for the next two.
@@ -45,14 +45,20 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()>;
 }
 
+/// How much a token that lies off its centroid, by the sine, is taken to lean towards the query, as a share of the sine's
+/// square: measured, on text and on code (BENCHMARKS.md).
+const LEANING: f32 = 0.25;
+
 /// A query in the space of one codec.
 #[derive(Debug)]
 pub struct EncodedQuery {
     pub(crate) i8: QueryI8,
     /// Read by refining only.
-    pub(crate) f32: QueryF32,
+    pub(crate) i16: QueryI16,
     /// `[c, lanes]`: the dot products of all centroids with the query's rows, in units of its scales.
     pub(crate) table: Vec<f32>,
+    /// A token's score guessed from its centroid's.
+    pub(crate) estimates: Estimates,
 }
 
 impl EncodedQuery {
@@ -69,7 +75,8 @@ impl EncodedQuery {
         // What the room held is overwritten.
         table.resize(codec.centroid_count() * query.lanes(), 0.0);
         backend.byte_dots(rows, scales, &query, &mut table);
-        Self { i8: query, f32: QueryF32::new(&rotated, codec.dim()), table }
+        let estimates = estimates(codec, &query);
+        Self { i8: query, i16: QueryI16::new(&rotated, codec.dim()), table, estimates }
     }
 
     /// Number of query rows.
@@ -86,4 +93,18 @@ impl EncodedQuery {
     pub(crate) fn centroid_scores(&self) -> (&[f32], usize) {
         (&self.table, self.i8.lanes())
     }
+}
+
+/// A token at an angle `a` from its centroid `c` is `cos a * c + sin a * u`, `u` being some direction off `c`; its scale
+/// tells the angle. Its dot product with a row `q` is `cos a * <q, c>`, and something for `u`: tokens that are looked
+/// for lean towards the row, the more the farther they lie off.
+fn estimates(codec: &ResidualCodec, query: &QueryI8) -> Estimates {
+    let cosines = codec.cosines();
+    // In units of the query's scales, as the table.
+    let lengths = query.lengths();
+    let bonuses = cosines.iter().flat_map(|cos| {
+        let share = LEANING * (1.0 - cos * cos);
+        lengths.iter().map(move |length| length * share)
+    });
+    Estimates::new(cosines, bonuses.collect())
 }

@@ -212,6 +212,13 @@ impl ResidualCodec {
         self.meta.trained_on
     }
 
+    /// For each scale, the cosine between a token that has it and its centroid, both being unit vectors at a distance that
+    /// the scale tells.
+    pub(crate) fn cosines(&self) -> [f32; SCALES] {
+        let square = |scale: f32| (scale / self.meta.scale_per_rms).powi(2) * self.dim() as f32;
+        self.scales.map(|scale| if scale > 0.0 { (1.0 - square(scale) / 2.0).clamp(0.0, 1.0) } else { 1.0 })
+    }
+
     /// The mean of the scales of the tokens that it was trained on.
     pub(crate) fn mean_scale(&self) -> f32 {
         self.meta.mean_scale

@@ -207,15 +207,16 @@ impl Shard {
         Ok(ResidualTokens { fine, ..self.tokens(doc)? })
     }
 
-    /// The centroids of a document's tokens.
+    /// The centroids and the factors of a document's tokens.
     ///
     /// # Errors
     /// As [`Shard::tokens`].
     ///
     /// # Panics
     /// As [`Shard::tokens`].
-    pub(crate) fn centroids(&self, doc: DocOrd) -> Result<&[u16]> {
-        self.file.get(&self.centroids, self.run(doc))
+    pub(crate) fn outline(&self, doc: DocOrd) -> Result<(&[u16], &[u16])> {
+        let run = self.run(doc);
+        Ok((self.file.get(&self.centroids, run.clone())?, self.file.get(&self.factors, run)?))
     }
 
     /// The sum of all tokens' scales: how far they lie from their centroids.
@@ -227,9 +228,11 @@ impl Shard {
         Ok(factors.iter().map(|&factors| f64::from(unpack_factors(factors, self.codec.scales()).0)).sum())
     }
 
-    /// Asks the processor for what [`Shard::centroids`] reads.
-    pub(crate) fn prefetch_centroids(&self, doc: DocOrd) {
-        prefetch(self.file.unread(&self.centroids, self.run(doc)));
+    /// Asks the processor for what [`Shard::outline`] reads.
+    pub(crate) fn prefetch_outline(&self, doc: DocOrd) {
+        let run = self.run(doc);
+        prefetch(self.file.unread(&self.centroids, run.clone()));
+        prefetch(self.file.unread(&self.factors, run));
     }
 
     /// Asks the processor for what [`Shard::tokens`] reads.
