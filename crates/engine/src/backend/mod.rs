@@ -32,7 +32,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// in units of its scales, into `out` `[n, lanes]`.
     fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]);
 
-    /// Scores documents of a shard by their tokens' centroids, and how far the tokens lie from them, into `out` `[docs]`.
+    /// Scores documents of a shard by their tokens' outlines, centroid and scale, into `out` `[docs]`.
     ///
     /// # Errors
     /// When a document is damaged; so for the next two.

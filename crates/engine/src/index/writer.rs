@@ -320,10 +320,11 @@ pub(super) fn next_file(counter: &mut u64, stem: &str, extension: &str) -> Strin
     format!("{stem}-{counter:06}.{extension}")
 }
 
-/// Opens, and so checks, a shard just written.
+/// Opens a shard just written, and checks all of it. What has been read for that is let go of: a build of many shards
+/// does not hold them in memory.
 pub(super) fn open_shard(directory: &dyn Directory, file: String, codec: &Arc<ResidualCodec>) -> Result<LiveShard> {
+    Shard::open(directory, &file, codec.clone())?.verify()?;
     let shard = Shard::open(directory, &file, codec.clone())?;
-    shard.verify()?;
     let entry = ShardEntry { file, digest: shard.digest(), codec: codec.digest(), tombstone_bytes: 0 };
     Ok(LiveShard { entry, shard: Arc::new(shard), deleted: Default::default() })
 }

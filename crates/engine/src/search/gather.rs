@@ -5,6 +5,8 @@
 //! its best probed centroid, or the floor that no centroid left out is above; so the sum is the score by centroids
 //! alone (PLAID's centroid interaction) with nothing missing but differences below the floors.
 
+use std::borrow::Cow;
+
 use super::allowed::Allowed;
 use super::probe::{self, Probed};
 use super::shortlist::{Candidate, Shortlist};
@@ -39,10 +41,11 @@ impl Default for Accumulators {
 
 /// Adds the documents of a shard that the probed centroids bring to `shortlist`; returns how many there were.
 ///
-/// Where a filter leaves fewer than `wanted`, more centroids are probed: the budget is there to be used.
+/// `probed` are those of the shard's codec, for all its shards. Where a filter leaves fewer than `wanted`, more centroids
+/// are probed: the budget is there to be used.
 pub(super) fn gather(
     (shard, live): (u32, &LiveShard),
-    query: &EncodedQuery,
+    (query, probed): (&EncodedQuery, &[Probed]),
     (probes, wanted): (usize, usize),
     allowed: &Allowed,
     accumulators: &mut Accumulators,
@@ -51,8 +54,8 @@ pub(super) fn gather(
     let centroids = live.shard.codec().centroid_count();
     let mut probes = probes.min(centroids);
     let before = shortlist.clone();
+    let mut probed = Cow::Borrowed(probed);
     loop {
-        let probed = probe::probe(query, probes);
         let mut found = 0;
         for block in 0..live.shard.blocks() {
             found += gather_block((shard, live), block, &probed, allowed, accumulators, shortlist)?;
@@ -61,6 +64,7 @@ pub(super) fn gather(
             return Ok(found);
         }
         probes = (probes * WIDEN).min(centroids);
+        probed = Cow::Owned(probe::probe(query, probes));
         shortlist.clone_from(&before);
     }
 }
@@ -100,25 +104,22 @@ fn gather_block(
     Ok(shortlist_best(&sums[..docs], (floor, step), (shard, first as u32), shortlist))
 }
 
-/// Pushes what may belong to the shortlist; returns how many documents collected anything.
-///
-/// A histogram of the sums tells from which on there are more than the shortlist takes; then whole runs of documents
-/// are passed over, without a branch for each.
+/// Pushes what may belong to the shortlist; returns how many documents collected anything. Whole runs of documents are
+/// passed over, without a branch for each.
 fn shortlist_best(
     sums: &[u32],
     (floor, step): (f32, f32),
     (shard, first): (u32, u32),
     shortlist: &mut Shortlist,
 ) -> usize {
-    let mut counts = [0u32; BUCKETS];
-    sums.iter().for_each(|sum| counts[((sum & SCORE_MASK) >> BUCKET_SHIFT) as usize] += 1);
-    let (mut bucket, mut above) = (BUCKETS, 0);
-    while bucket > 0 && above < shortlist.budget() {
-        bucket -= 1;
-        above += counts[bucket] as usize;
-    }
-    let least = (bucket as u32) << BUCKET_SHIFT;
+    let least = match shortlist.threshold() {
+        // One step less, as scores are rounded.
+        Some(threshold) if step > 0.0 => ((threshold - floor) / step - 1.0).max(0.0) as u32,
+        _ => least_of_best(sums, shortlist.budget()),
+    };
+    let mut found = 0;
     for (at, run) in (first..).step_by(RUN).zip(sums.chunks(RUN)) {
+        found += run.iter().map(|&sum| u32::from(sum != 0)).sum::<u32>();
         if run.iter().fold(false, |any, &sum| any | (sum & SCORE_MASK >= least && sum != 0)) {
             for (doc, sum) in (at..).zip(run).filter(|&(_, &sum)| sum & SCORE_MASK >= least && sum != 0) {
                 let score = floor + (sum & SCORE_MASK) as f32 * step;
@@ -126,5 +127,19 @@ fn shortlist_best(
             }
         }
     }
-    sums.iter().map(|&sum| u32::from(sum != 0)).sum::<u32>() as usize
+    // So that the next block has a threshold.
+    shortlist.cut();
+    found as usize
+}
+
+/// From which sum on there are at least `count`, by a histogram.
+fn least_of_best(sums: &[u32], count: usize) -> u32 {
+    let mut counts = [0u32; BUCKETS];
+    sums.iter().for_each(|sum| counts[((sum & SCORE_MASK) >> BUCKET_SHIFT) as usize] += 1);
+    let (mut bucket, mut above) = (BUCKETS, 0);
+    while bucket > 0 && above < count {
+        bucket -= 1;
+        above += counts[bucket] as usize;
+    }
+    (bucket as u32) << BUCKET_SHIFT
 }

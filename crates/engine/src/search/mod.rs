@@ -172,6 +172,7 @@ impl Searcher {
         let rescored = params.rescored.max(params.k);
         let mut shortlist = Shortlist::new(params.shortlisted.max(rescored));
         let (mut all, mut found) = (Vec::new(), 0);
+        let mut probed = HashMap::new();
         for (shard, live) in (0u32..).zip(&self.snapshot.shards) {
             let allowed = Allowed::new(live, &params.filter);
             if allowed.count() <= rescored || params.exhaustive {
@@ -179,7 +180,8 @@ impl Searcher {
                 all.extend(allowed.docs().map(|doc| Candidate { score: 0.0, shard, doc }));
             } else {
                 let query = &queries[&live.entry.codec];
-                let budget = (params.probes, rescored);
+                let probed = probed.entry(live.entry.codec).or_insert_with(|| probe::probe(query, params.probes));
+                let (query, budget) = ((query, &probed[..]), (params.probes, rescored));
                 found += gather::gather((shard, live), query, budget, &allowed, accumulators, &mut shortlist)?;
             }
         }

@@ -41,8 +41,8 @@ pub struct SearchParams {
     pub shortlisted: usize,
     /// Documents scored on their compressed tokens at most; raised to `k` where it is smaller.
     pub rescored: usize,
-    /// Scoring stops before `rescored` where the best document left would have to gain, over its score by centroids
-    /// alone, this many standard deviations more than the mean of those scored. Infinity never stops.
+    /// Scoring stops before `rescored` where the best document left would have to gain, over its score by outlines,
+    /// this many standard deviations more than the mean of those scored. Infinity never stops.
     pub confidence: f32,
     /// Documents scored once more with their fine codes, in an index that has them; `None` takes a quarter and 8 more
     /// than `k`. 0 leaves fine codes alone.
@@ -106,7 +106,7 @@ pub struct Timings {
     pub centroids: Duration,
     /// Choosing centroids and gathering the documents in their posting lists.
     pub gather: Duration,
-    /// Ranking candidates by centroids alone.
+    /// Ranking candidates by their tokens' outlines: centroid and scale.
     pub prune: Duration,
     /// Scoring on compressed tokens.
     pub rescore: Duration,

@@ -4,7 +4,7 @@ use crate::backend::EncodedQuery;
 use crate::ids::CentroidId;
 
 /// The centroids nearest to one query row.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Probed {
     /// Best first: the centroid, and by how much its score is above the floor.
     pub(super) centroids: Vec<(CentroidId, f32)>,
@@ -15,7 +15,7 @@ pub(super) struct Probed {
 /// The `probes` best centroids of each query row.
 pub(super) fn probe(query: &EncodedQuery, probes: usize) -> Vec<Probed> {
     let (table, lanes) = query.centroid_scores();
-    let rows = query.rows();
+    let (rows, probes) = (query.rows(), probes.min(table.len() / lanes));
     // One pass over the table as it lies; each row keeps its best so far, worst last, and mostly only compares. One more
     // than is probed says what the others cannot reach.
     let kept = probes + 1;

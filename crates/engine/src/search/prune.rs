@@ -1,5 +1,8 @@
-//! Prune: candidates ranked by all their tokens' centroids, cut to a budget (PLAID, section 4.3, centroid
-//! interaction). The budget is one for all shards: their scores are comparable, being of the same query.
+//! Prune: candidates ranked by all their tokens' outlines, cut to a budget. The budget is one for all shards: their scores
+//! are comparable, being of the same query.
+//!
+//! PLAID (section 4.3, centroid interaction) takes a token for its centroid. Its scale says besides how far it lies off, and
+//! that changes what its score is likely to be ([`crate::EncodedQuery`], `estimates`).
 
 use super::Queries;
 use super::shortlist::{Candidate, Shortlist, by_shard};

@@ -1,7 +1,7 @@
 //! Rescore: MaxSim on compressed tokens, without decompressing them to floats (kernels in `latewood-simd`).
 //!
-//! Candidates come best first, by their scores from centroids alone, and a batch at a time. How far the scores of those
-//! done lie from what their centroids promised says how far the others may: when the best of them would have to be an
+//! Candidates come best first, by their scores from outlines, and a batch at a time. How far the scores of those
+//! done lie from what their outlines promised says how far the others may: when the best of them would have to be an
 //! outlier to enter, they are left alone. A query with a clear answer so ends early, a hard one uses its budget.
 
 use super::shortlist::{Candidate, by_shard};
@@ -87,7 +87,7 @@ fn score(
     Ok(())
 }
 
-/// How much scores gain over those by centroids alone.
+/// How much scores gain over those by outlines.
 #[derive(Debug, Default)]
 struct Gains {
     count: f64,

@@ -43,7 +43,13 @@ impl Shortlist {
         }
     }
 
-    fn cut(&mut self) {
+    /// The score below which nothing enters, once there are as many as are kept.
+    pub(super) fn threshold(&self) -> Option<f32> {
+        (self.threshold > f32::NEG_INFINITY).then_some(self.threshold)
+    }
+
+    /// Lets go of what is not among the best.
+    pub(super) fn cut(&mut self) {
         if self.held.len() > self.budget {
             let order = |c: &Candidate| (c.shard, c.doc);
             let by_rank = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score).then(order(a).cmp(&order(b)));
