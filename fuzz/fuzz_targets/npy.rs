@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use latewood::vectors::{Documents, read_queries};
+use latewood_arrays::{Documents, read_queries};
 use libfuzzer_sys::fuzz_target;
 use patch::Input;
 use tempfile::TempDir;

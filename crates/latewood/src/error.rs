@@ -12,6 +12,9 @@ pub enum Error {
     /// The engine's.
     #[error(transparent)]
     Engine(#[from] latewood_engine::Error),
+    /// That of arrays.
+    #[error(transparent)]
+    Arrays(#[from] latewood_arrays::Error),
     /// The encoder's.
     #[error(transparent)]
     Encoder(#[from] latewood_encoder::Error),
@@ -80,25 +83,6 @@ pub enum Error {
         /// The index.
         index: PathBuf,
     },
-    /// An index of arrays was not built to its end.
-    #[error(
-        "{}: holds {done} of {documents} documents, its build has not ended; the same `latewood vectors build` goes on from there",
-        index.display()
-    )]
-    Unfinished {
-        /// The index.
-        index: PathBuf,
-        /// Documents in it.
-        done: usize,
-        /// Documents that there are.
-        documents: usize,
-    },
-    /// An index of arrays was begun with other arrays or settings.
-    #[error("{}: a build of other arrays or with other settings has begun here; delete the folder or name another", index.display())]
-    OtherBuild {
-        /// The index.
-        index: PathBuf,
-    },
     /// The catalogue or a stored text is damaged.
     #[error("{}: damaged {what}: {detail}; delete the index folder and index again", file.display())]
     Damaged {
@@ -145,6 +129,7 @@ impl Error {
     pub fn is_no_space(&self) -> bool {
         match self {
             Self::Engine(e) => e.is_no_space(),
+            Self::Arrays(e) => e.is_no_space(),
             Self::Io { source, .. } => {
                 matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
             }

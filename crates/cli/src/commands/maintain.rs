@@ -58,7 +58,7 @@ pub(crate) fn export(args: &Args, own: &ExportArgs) -> anyhow::Result<ExitCode> 
     let index = index(args, own.path.as_deref())?;
     let bar = Progress::new(args.quiet);
     let show = |done: usize, total: usize| bar.show("exporting", "", done as u64, total as u64);
-    let (documents, rows) = maintain::export(&index, &own.out, show)?;
+    let (documents, rows) = latewood::vectors::export(&index, &own.out, show)?;
     bar.clear();
     if args.json {
         output::json_line(&json!({ "documents": documents, "rows": rows, "out": own.out.display().to_string() }))?;

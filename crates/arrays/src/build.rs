@@ -10,7 +10,7 @@ use latewood_engine::{
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Documents;
+use crate::Documents;
 use crate::error::{Error, Result};
 
 /// A part is committed at this many rows, unless said otherwise: about as many as one shard takes.
@@ -71,7 +71,7 @@ impl State {
 }
 
 /// Whether this is the payload of an index of arrays that is not built to its end.
-pub(crate) fn is_unfinished(payload: &[u8]) -> bool {
+pub fn is_unfinished(payload: &[u8]) -> bool {
     State::from_payload(payload).is_some()
 }
 
@@ -216,17 +216,14 @@ fn taken(sampler: &mut Sampler, len: usize) -> Vec<usize> {
 
 /// A document's rows, or what is wrong with them.
 fn check<'v>(folder: &Path, position: u64, values: &'v [f32], dim: usize) -> Result<TokenEmbeddingsRef<'v>> {
-    TokenEmbeddingsRef::new(values, dim).map_err(|e| Error::Input {
-        file: folder.join(super::VECTORS),
-        line: None,
-        detail: format!("document {position}: {e}"),
-    })
+    TokenEmbeddingsRef::new(values, dim)
+        .map_err(|e| Error::Input { file: folder.join(crate::VECTORS), detail: format!("document {position}: {e}") })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DOC_LENS, NpyWriter, VECTORS, write_lens};
     use super::*;
+    use crate::{DOC_LENS, NpyWriter, VECTORS, write_lens};
     use half::f16;
     use latewood_engine::{QueryEmbeddings, SearchParams, Stage};
     use std::cell::Cell;
@@ -281,7 +278,10 @@ mod tests {
             assert!(matches!(error, Error::Engine(engine::Error::Cancelled)), "{error}");
             let text = search(&path).unwrap_err().to_string();
             assert!(text.contains(&format!("holds {} of 60", found + parts * 10)), "{text}");
-            assert!(crate::maintain::verify(&path, &()).unwrap().is_empty(), "what there is, is sound");
+            assert!(
+                Index::open(MmapDirectory::open(&path).unwrap()).unwrap().verify(&()).is_empty(),
+                "what there is, is sound"
+            );
         }
         let other = super::build(dir.path(), &path, options().bits(2), 50, &(), &|_, _| ()).unwrap_err();
         assert!(matches!(other, Error::OtherBuild { .. }), "{other}");

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const HEADER: usize = 128;
 
 /// A number type as .npy names it.
-pub(crate) trait Element: AnyBitPattern + NoUninit {
+pub trait Element: AnyBitPattern + NoUninit {
     /// Its type string.
     const DESCR: &'static str;
 }
@@ -70,7 +70,7 @@ impl<T: Element> NpyReader<T> {
 impl<T: Element, R: Read> NpyReader<T, R> {
     /// Reads the header; `path` is for messages.
     pub(super) fn parse(mut reader: R, path: &Path) -> Result<Self> {
-        let input = |detail: String| Error::Input { file: path.into(), line: None, detail };
+        let input = |detail: String| Error::Input { file: path.into(), detail };
         let header = Header::read(&mut reader).map_err(|e| input(format!("not an .npy array: {e}")))?;
         if header.descr != T::DESCR {
             return Err(input(format!("holds values of type {}, not {}", header.descr, T::DESCR)));
@@ -109,12 +109,12 @@ impl<T: Element, R: Read> NpyReader<T, R> {
 
     /// An error about this file.
     pub(super) fn bad(&self, detail: String) -> Error {
-        Error::Input { file: self.path.clone(), line: None, detail }
+        Error::Input { file: self.path.clone(), detail }
     }
 }
 
 /// An array being written, `[n, inner...]`, whose `n` is known at the end.
-pub(crate) struct NpyWriter<T> {
+pub struct NpyWriter<T> {
     file: BufWriter<File>,
     path: PathBuf,
     inner: Vec<usize>,
@@ -123,7 +123,11 @@ pub(crate) struct NpyWriter<T> {
 }
 
 impl<T: Element> NpyWriter<T> {
-    pub(crate) fn create(path: &Path, inner: &[usize]) -> Result<Self> {
+    /// Starts the file `path`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(path: &Path, inner: &[usize]) -> Result<Self> {
         let file = File::create(path).map_err(|e| Error::io("create", path, e))?;
         let mut npy = Self {
             file: BufWriter::with_capacity(1 << 20, file),
@@ -136,13 +140,17 @@ impl<T: Element> NpyWriter<T> {
         Ok(npy)
     }
 
-    pub(crate) fn write(&mut self, values: &[T]) -> Result<()> {
+    /// Appends values.
+    ///
+    /// # Errors
+    /// When the disk refuses; so for the next.
+    pub fn write(&mut self, values: &[T]) -> Result<()> {
         self.values += values.len();
         self.raw(bytemuck::cast_slice(values))
     }
 
     /// Fills the header in.
-    pub(crate) fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let mut shape = vec![self.values / self.inner.iter().product::<usize>().max(1)];
         shape.extend(&self.inner);
         let shape: String = shape.iter().map(|n| format!("{n}, ")).collect();
@@ -158,6 +166,16 @@ impl<T: Element> NpyWriter<T> {
     fn raw(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| Error::io("write", &self.path, e))
     }
+}
+
+/// Writes the lengths of documents or queries.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_lens(path: &Path, lens: &[usize]) -> Result<()> {
+    let mut array = NpyWriter::<i32>::create(path, &[])?;
+    array.write(&lens.iter().map(|&n| n as i32).collect::<Vec<_>>())?;
+    array.finish()
 }
 
 #[cfg(test)]

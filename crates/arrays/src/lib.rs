@@ -12,7 +12,8 @@
 //! position. Documents are read one after the other: memory does not grow with the collection.
 
 mod build;
-mod encode;
+mod error;
+mod export;
 mod npy;
 mod npy_header;
 
@@ -22,20 +23,22 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use latewood_engine::QueryEmbeddings;
 
-use crate::error::Result;
+pub use build::{Built, PART_ROWS, build, is_unfinished, search};
+pub use error::{Error, Result};
+pub use export::export;
 use npy::NpyReader;
+pub use npy::{Element, NpyWriter, write_lens};
 
-pub(crate) use build::is_unfinished;
-pub use build::{Built, PART_ROWS, build, search};
-pub(crate) use encode::write_lens;
-pub use encode::{EncodedCollection, encode};
-pub(crate) use npy::NpyWriter;
-
-pub(crate) const VECTORS: &str = "vectors.npy";
-pub(crate) const DOC_LENS: &str = "doclens.npy";
-const TOKEN_IDS: &str = "token_ids.npy";
-const QUERIES: &str = "queries.npy";
-const QUERY_LENS: &str = "qlens.npy";
+/// The file of the documents' rows.
+pub const VECTORS: &str = "vectors.npy";
+/// The file of the documents' lengths.
+pub const DOC_LENS: &str = "doclens.npy";
+/// The file of the rows' vocabulary ids.
+pub const TOKEN_IDS: &str = "token_ids.npy";
+/// The file of the queries' rows.
+pub const QUERIES: &str = "queries.npy";
+/// The file of the queries' lengths.
+pub const QUERY_LENS: &str = "qlens.npy";
 
 /// The documents of a folder, read in order.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! A judged collection as a folder of arrays, so that engines can be compared on the same vectors.
+//! Token embeddings as arrays ([`latewood_arrays`]), and a judged collection encoded as such a folder, so that engines can
+//! be compared on the same vectors.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,8 +9,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use latewood_encoder::{Encoder, POOLED_TOKEN};
 
-use super::npy::NpyWriter;
-use super::{DOC_LENS, QUERIES, QUERY_LENS, TOKEN_IDS, VECTORS};
+pub use latewood_arrays::{Built, Document, Documents, PART_ROWS, build, export, read_queries, search};
+use latewood_arrays::{DOC_LENS, NpyWriter, QUERIES, QUERY_LENS, TOKEN_IDS, VECTORS, write_lens};
+
 use crate::error::{Error, Result};
 use crate::eval::Collection;
 
@@ -30,7 +32,7 @@ pub struct EncodedCollection {
     pub dim: usize,
 }
 
-/// Encodes `collection` into `dir`: the arrays of [`super`], the names of documents and queries (`docids.txt`,
+/// Encodes `collection` into `dir`: the arrays of [`latewood_arrays`], the names of documents and queries (`docids.txt`,
 /// `qids.txt`, a line each) and the judgements (`qrels.json`). `progress` hears of documents done.
 ///
 /// # Errors
@@ -104,12 +106,6 @@ fn encode_queries(collection: &Collection, encoder: &dyn Encoder, dir: &Path) ->
     let names: String = collection.queries.iter().map(|query| format!("{}\n", query.id)).collect();
     let path = dir.join("qids.txt");
     fs::write(&path, names).map_err(|e| Error::io("write", &path, e))
-}
-
-pub(crate) fn write_lens(path: &Path, lens: &[usize]) -> Result<()> {
-    let mut array = NpyWriter::<i32>::create(path, &[])?;
-    array.write(&lens.iter().map(|&n| n as i32).collect::<Vec<_>>())?;
-    array.finish()
 }
 
 fn token_id(id: u32) -> i64 {
