@@ -49,9 +49,26 @@ pub(crate) enum Command {
     Compact(MaintainArgs),
     /// Write an index's vectors as .npy arrays: vectors.npy, doclens.npy and docids.txt
     Export(ExportArgs),
+    /// Look into model folders
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Index and search token embeddings from elsewhere, given as .npy arrays
     #[command(subcommand)]
     Vectors(VectorsCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Say what was understood of a model, and try it; exit code 2 and the reason if it cannot be used
+    Check(ModelCheckArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelCheckArgs {
+    /// The model folder: of Stanford ColBERT, PyLate, Sentence Transformers, Hugging Face or Latewood [default: the
+    /// model inside the program]
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// DIR holds little-endian C-order .npy arrays: vectors.npy f16 [n, d], unit rows, documents back to back; doclens.npy

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Verify(own) => commands::maintain::verify(&args, own),
         Command::Compact(own) => commands::maintain::compact(&args, own),
         Command::Export(own) => commands::maintain::export(&args, own),
+        Command::Model(own) => commands::model_check::run(&args, own),
         Command::Vectors(own) => commands::vectors::run(&args, own),
     };
     match result {

@@ -11,15 +11,16 @@ pub(crate) fn load(args: &Args) -> anyhow::Result<Arc<dyn Encoder>> {
     if let Some(dir) = &args.model {
         return Ok(Arc::new(ColbertEncoder::from_dir(dir)?));
     }
-    embedded()
+    Ok(Arc::new(embedded()?))
 }
 
+/// The model inside the program.
 #[cfg(feature = "embedded")]
-fn embedded() -> anyhow::Result<Arc<dyn Encoder>> {
-    Ok(Arc::new(ColbertEncoder::embedded()?))
+pub(crate) fn embedded() -> anyhow::Result<ColbertEncoder> {
+    Ok(ColbertEncoder::embedded()?)
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded() -> anyhow::Result<Arc<dyn Encoder>> {
+pub(crate) fn embedded() -> anyhow::Result<ColbertEncoder> {
     anyhow::bail!("this build of latewood has no model inside: give one with --model DIR")
 }

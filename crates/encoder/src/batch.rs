@@ -26,32 +26,76 @@ pub(crate) fn plan(lens: &[usize], budget: usize) -> Vec<Vec<usize>> {
     batches
 }
 
+/// The tokens of a text as the network sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Input {
+    pub(crate) ids: Vec<u32>,
+    /// How many of them are attended to, counted from the first; the others attend to these only.
+    pub(crate) attended: usize,
+}
+
+/// How the tokens of a text are numbered, where the network has a table of positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// From 0, in order.
+    Plain,
+    /// As RoBERTa's: the number of tokens up to this one that are not padding, plus the id of padding; a token of
+    /// padding has that id as its position.
+    Behind {
+        /// The id of padding.
+        padding: u32,
+    },
+}
+
 /// The input of the network: `b` texts, all padded to the longest, `s`.
 pub(crate) struct Batch<B: Backend> {
     /// `[b, s]`, 0 at padding.
     pub(crate) ids: Tensor<B, 2, Int>,
-    /// `[b, s]`, true at padding; none when there is none.
+    /// `[b, s]`; none where they are 0, 1, 2 and so on in every text.
+    pub(crate) positions: Option<Tensor<B, 2, Int>>,
+    /// `[b, s]`, true at padding and at tokens that are not attended to; none when there are none.
     pub(crate) padding: Option<Tensor<B, 2, Bool>>,
+    /// For each text, how many tokens are attended to, from the first.
+    pub(crate) attended: Vec<usize>,
 }
 
 impl<B: Backend> Batch<B> {
     /// The batch of `texts`, none of them without ids.
-    pub(crate) fn new(texts: &[&[u32]], device: &B::Device) -> Self {
-        let (b, s) = (texts.len(), texts.iter().map(|ids| ids.len()).max().unwrap_or(0));
+    pub(crate) fn new(texts: &[&Input], positions: Positions, device: &B::Device) -> Self {
+        let (b, s) = (texts.len(), texts.iter().map(|text| text.ids.len()).max().unwrap_or(0));
         let mut ids = vec![0_i32; b * s];
         let mut padding = vec![true; b * s];
         for (at, text) in texts.iter().enumerate() {
-            for (to, id) in ids[at * s..].iter_mut().zip(*text) {
+            for (to, id) in ids[at * s..].iter_mut().zip(&text.ids) {
                 *to = id.cast_signed();
             }
-            padding[at * s..][..text.len()].fill(false);
+            padding[at * s..][..text.attended].fill(false);
         }
         let padded = padding.contains(&true);
+        let numbered = match positions {
+            Positions::Plain => None,
+            Positions::Behind { padding } => Some(behind(texts, s, padding)),
+        };
         Self {
             ids: Tensor::from_data(TensorData::new(ids, [b, s]), device),
+            positions: numbered.map(|numbers| Tensor::from_data(TensorData::new(numbers, [b, s]), device)),
             padding: padded.then(|| Tensor::from_data(TensorData::new(padding, [b, s]), device)),
+            attended: texts.iter().map(|text| text.attended).collect(),
         }
     }
+}
+
+/// [`Positions::Behind`] of `texts`, `[b, s]`.
+fn behind(texts: &[&Input], s: usize, padding: u32) -> Vec<i32> {
+    let mut numbers = vec![padding.cast_signed(); texts.len() * s];
+    for (line, text) in numbers.chunks_exact_mut(s).zip(texts) {
+        let mut last = padding.cast_signed();
+        for (number, _) in line.iter_mut().zip(&text.ids).filter(|(_, id)| **id != padding) {
+            last += 1;
+            *number = last;
+        }
+    }
+    numbers
 }
 
 #[cfg(test)]
@@ -82,12 +126,24 @@ mod tests {
         assert!(plan(&[], 8).is_empty());
     }
 
+    fn input(ids: &[u32], attended: usize) -> Input {
+        Input { ids: ids.into(), attended }
+    }
+
     #[test]
     fn padding_only_where_lengths_differ() {
-        let even = Batch::<Flex>::new(&[&[1, 2], &[3, 4]], &Default::default());
-        assert!(even.padding.is_none());
-        let uneven = Batch::<Flex>::new(&[&[1, 2], &[3]], &Default::default());
+        let batch = |texts: &[&Input]| Batch::<Flex>::new(texts, Positions::Plain, &Default::default());
+        assert!(batch(&[&input(&[1, 2], 2), &input(&[3, 4], 2)]).padding.is_none());
+        let uneven = batch(&[&input(&[1, 2], 2), &input(&[3], 1)]);
         assert_eq!(uneven.ids.into_data().to_vec::<i32>().unwrap(), [1, 2, 3, 0]);
         assert_eq!(uneven.padding.unwrap().into_data().to_vec::<bool>().unwrap(), [false, false, false, true]);
+        let expanded = batch(&[&input(&[1, 2, 9], 2)]);
+        assert_eq!(expanded.padding.unwrap().into_data().to_vec::<bool>().unwrap(), [false, false, true]);
+    }
+
+    #[test]
+    fn positions_behind_padding_skip_padding() {
+        let texts = [&input(&[0, 7, 1, 8], 4), &input(&[0, 2], 2)];
+        assert_eq!(behind(&texts, 4, 1), [2, 3, 1, 4, 2, 3, 1, 1]);
     }
 }

@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::BertConfig;
 use crate::error::{Error, Result};
 use crate::files::DESCRIPTION;
-use crate::tokenize::TextTokenizer;
 
 /// The rules of a model: which tokens of a text become rows, and how.
 ///
@@ -85,11 +83,16 @@ impl Description {
         struct Version {
             format: u32,
         }
-        let cause = |source| Error::Json { file: DESCRIPTION, source };
+        let cause = |source| Error::Json { file: DESCRIPTION.into(), source };
         let Version { format } = serde_json::from_slice(json).map_err(cause)?;
         if format != Self::FORMAT {
             let found = format.to_string();
-            return Err(Error::Unsupported { file: DESCRIPTION, what: "format".into(), found, supported: "format 1" });
+            return Err(Error::Unsupported {
+                file: DESCRIPTION.into(),
+                what: "format".into(),
+                found,
+                supported: "format 1",
+            });
         }
         let description: Self = serde_json::from_slice(json).map_err(cause)?;
         description.check_values()?;
@@ -118,37 +121,10 @@ impl Description {
         }
         Ok(())
     }
-
-    /// Checks the rules against the network and the tokenizer that they are for.
-    pub(crate) fn check_against(&self, config: &BertConfig, tokenizer: &TextTokenizer) -> Result<()> {
-        let (largest_id, rows) = (tokenizer.largest_id(), config.vocab_size);
-        if largest_id as usize >= rows {
-            return Err(Error::VocabularyTooLarge { largest_id, rows });
-        }
-        let (positions, special) = (config.max_position_embeddings, tokenizer.special_tokens());
-        let max_rows = latewood_engine::QueryEmbeddings::MAX_ROWS;
-        let pooled = self.pooled_rows.as_ref().map_or(0, |pooled| pooled.rows);
-        for (what, max_tokens) in
-            [("query.max_tokens", self.query.max_tokens), ("document.max_tokens", self.document.max_tokens)]
-        {
-            if max_tokens > positions {
-                return Err(Error::TooManyPositions { what, max_tokens, positions });
-            }
-            if max_tokens <= special {
-                let expected = format!("more than the {special} special tokens of every text");
-                return Err(disagrees(what, max_tokens, expected));
-            }
-        }
-        if self.query.max_tokens + pooled > max_rows {
-            let expected = format!("up to {} with {pooled} pooled rows", max_rows - pooled);
-            return Err(disagrees("query.max_tokens", self.query.max_tokens, expected));
-        }
-        Ok(())
-    }
 }
 
 fn disagrees(what: &str, found: impl ToString, expected: String) -> Error {
-    Error::Disagrees { file: DESCRIPTION, what: what.into(), found: found.to_string(), expected }
+    Error::Disagrees { file: DESCRIPTION.into(), what: what.into(), found: found.to_string(), expected }
 }
 
 #[cfg(test)]

@@ -10,12 +10,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The folder lacks a file of the model.
-    #[error("{} holds no {file}: a model folder needs {needed}", dir.display(), needed = crate::files::FILE_NAMES.join(", "))]
+    #[error("{} holds no {file}: a model folder needs {needed}", dir.display())]
     MissingFile {
         /// The folder.
         dir: PathBuf,
         /// The file's name.
-        file: &'static str,
+        file: String,
+        /// What a folder of this kind holds.
+        needed: String,
+    },
+    /// The model was tried and does not compute as it should.
+    #[error("the self-test failed for {text:?}: {what}")]
+    SelfTest {
+        /// The text tried.
+        text: String,
+        /// What is wrong.
+        what: String,
     },
     /// The file system refused.
     #[error("{}: cannot read: {source}", path.display())]
@@ -29,7 +39,7 @@ pub enum Error {
     #[error("{file}: {source}")]
     Json {
         /// The file's name.
-        file: &'static str,
+        file: String,
         /// Where and why.
         source: serde_json::Error,
     },
@@ -37,7 +47,7 @@ pub enum Error {
     #[error("{file}: {what} {found} is not supported: {supported}")]
     Unsupported {
         /// The file's name.
-        file: &'static str,
+        file: String,
         /// The property: `model_type`, `hidden_act`, a tensor's type.
         what: String,
         /// Its value.
@@ -49,7 +59,7 @@ pub enum Error {
     #[error("{file}: {what} is {found}, expected {expected}")]
     Disagrees {
         /// The file's name.
-        file: &'static str,
+        file: String,
         /// The property.
         what: String,
         /// Its value.
@@ -65,42 +75,52 @@ pub enum Error {
     },
     /// The tokenizer gives ids that have no row in the embedding table.
     #[error(
-        "tokenizer.json has the token id {largest_id}, but embeddings.word_embeddings.weight has {rows} rows only: \
+        "tokenizer.json has the token id {largest_id}, but {table} has {rows} rows only: \
          the tokenizer is not the model's"
     )]
     VocabularyTooLarge {
         /// The tokenizer's largest id.
         largest_id: u32,
+        /// The tensor with one row for each id.
+        table: &'static str,
         /// Rows of the table.
         rows: usize,
     },
     /// A limit of tokens is over the number of positions that the model knows.
-    #[error("latewood.json: {what} is {max_tokens}, but the model has {positions} positions only")]
+    #[error("{file}: {what} is {max_tokens}, but the model has {positions} positions only")]
     TooManyPositions {
+        /// The file that sets the limit.
+        file: String,
         /// The limit's name.
-        what: &'static str,
+        what: String,
         /// The limit.
         max_tokens: usize,
         /// The model's `max_position_embeddings`.
         positions: usize,
     },
-    /// The weights are no whole safetensors file.
-    #[error("model.safetensors ({len} bytes): damaged or cut short: {detail}")]
+    /// The weights are no whole file.
+    #[error("{file} ({len} bytes): damaged or cut short: {detail}")]
     DamagedWeights {
+        /// The file.
+        file: String,
         /// Length of the file.
         len: usize,
         /// What the format's reader found.
         detail: String,
     },
     /// A tensor of the model is not in the file.
-    #[error("model.safetensors has no tensor {name}")]
+    #[error("{file} has no tensor {name}")]
     MissingTensor {
+        /// The file.
+        file: String,
         /// The tensor.
         name: String,
     },
     /// A tensor has another shape than the configuration says.
-    #[error("model.safetensors: tensor {name} has shape {found:?}, expected {expected:?}")]
+    #[error("{file}: tensor {name} has shape {found:?}, expected {expected:?}")]
     WrongShape {
+        /// The file.
+        file: String,
         /// The tensor.
         name: String,
         /// What the configuration implies.
@@ -109,8 +129,10 @@ pub enum Error {
         found: Vec<usize>,
     },
     /// A tensor holds NaN or an infinity.
-    #[error("model.safetensors: tensor {name} holds {value} at element {at}")]
+    #[error("{file}: tensor {name} holds {value} at element {at}")]
     NotFinite {
+        /// The file.
+        file: String,
         /// The tensor.
         name: String,
         /// Index of the first such element.
@@ -123,6 +145,15 @@ pub enum Error {
     Device {
         /// What the backend said.
         detail: String,
+    },
+    /// The model gives document rows of any norm, and an index keeps unit rows only.
+    #[error(
+        "{file}: the model does not scale its rows to unit norm, so its documents cannot be indexed: an index keeps \
+         unit rows only"
+    )]
+    NotNormalised {
+        /// The file that says so.
+        file: String,
     },
     /// The model gave rows that are no valid embeddings.
     #[error("text {text}: {source}")]

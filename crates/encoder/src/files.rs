@@ -1,4 +1,4 @@
-//! The four files of a model, and the digest that names them.
+//! The four files of a model in our own format, and the digest that names a model of any.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,7 +38,8 @@ impl ModelFiles {
             match std::fs::read(&path) {
                 Ok(bytes) => Ok(Cow::Owned(bytes)),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    Err(Error::MissingFile { dir: dir.to_path_buf(), file })
+                    let needed = FILE_NAMES.join(", ");
+                    Err(Error::MissingFile { dir: dir.to_path_buf(), file: file.into(), needed })
                 }
                 Err(source) => Err(Error::Io { path, source }),
             }
@@ -65,13 +66,18 @@ impl ModelFiles {
     /// blake3 over the four files, each preceded by its length (u64, little-endian): every byte that
     /// decides what an embedding is.
     pub fn digest(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        for bytes in [&self.config, &self.description, &self.tokenizer, &self.weights] {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        }
-        *hasher.finalize().as_bytes()
+        digest([&self.config, &self.description, &self.tokenizer, &self.weights].map(AsRef::as_ref))
     }
+}
+
+/// blake3 over `parts`, each preceded by its length (u64, little-endian).
+pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for bytes in parts {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    }
+    *hasher.finalize().as_bytes()
 }
 
 impl fmt::Debug for ModelFiles {

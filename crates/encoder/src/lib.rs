@@ -16,26 +16,36 @@
 //!
 //! # The way of a text
 //!
-//! 1. `tokenize`: text to ids, `[CLS] pieces [SEP]`, cut to the model's limit.
+//! 1. `tokenize`, `role`: text to ids, `[CLS] pieces [SEP]`, cut to the model's limit; a marker in place 1, and tokens
+//!    that fill a query up, where the model has them.
 //! 2. `batch`: texts of like length together, `[b, s]`, within a budget of tokens.
-//! 3. `bert`: the network on a Burn backend, ids `[b, s]` to hidden states `[b, s, h]`; `ops` holds the
-//!    operations that a backend may do in its own way.
-//! 4. `colbert`: projection to `[b*s, d]`, choice of rows, normalisation.
+//! 3. `backbone`: the network on a Burn backend, ids `[b, s]` to hidden states `[b, s, h]`; `ops` holds the
+//!    operations that a backend may do in its own way. `network` projects them to `[b*s, d]`.
+//! 4. `colbert`: choice of rows, normalisation, pooling (`pool`).
 //!
-//! A model is four files ([`ModelFiles`]): the network's shape (`config.json`), the rules of steps 1 and 4
-//! ([`Description`], `latewood.json`), the tokenizer and the weights. Everything that could be wrong with
-//! them is found on loading: encoding fails only if the arithmetic gives values that are not finite.
+//! # The way of a model
+//!
+//! `checkpoint` tells the format of a folder and reads it: what the network is, where its `weights` are, which
+//! tokenizer it has, and a [`Recipe`], which says all of the rest in the same words whatever the format. Our own is four
+//! files ([`ModelFiles`], [`Description`]). Everything that could be wrong with a model is found on loading: encoding
+//! fails only if the arithmetic gives values that are not finite, or if the model's rows are no unit rows
+//! ([`Recipe::indexable`]).
 //!
 //! Work is spread over the current rayon pool; a caller who wants another number of threads installs a pool.
 
+mod backbone;
 mod batch;
-mod bert;
+mod checkpoint;
 mod colbert;
-mod config;
 mod description;
 mod error;
 mod files;
+mod network;
 mod ops;
+mod pool;
+pub mod recipe;
+mod role;
+mod self_test;
 mod tokenize;
 mod weights;
 
@@ -45,6 +55,8 @@ pub use colbert::ColbertEncoder;
 pub use description::{Description, PooledRows, Pooling, Role};
 pub use error::{Error, Result};
 pub use files::{ModelFiles, ModelId};
+pub use recipe::Recipe;
+pub use self_test::SelfTest;
 pub use tokenize::{TextTokenizer, Tokens};
 
 /// The token id of a pooled row, in [`EncodedQuery::token_ids`] and [`EncodedDocument::token_ids`]: no vocabulary has it.
@@ -108,6 +120,28 @@ pub struct EncodedDocument {
     pub tokens: usize,
     /// Whether it was cut.
     pub truncated: bool,
+}
+
+/// Which of the two a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// A query.
+    Query,
+    /// A document.
+    Document,
+}
+
+/// What a model's own implementation gives for a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawRows {
+    /// `[n, dim]`, row-major, of any norm; `n` may be 0.
+    pub values: Vec<f32>,
+    /// The token of each row; [`POOLED_TOKEN`] for a pooled one.
+    pub token_ids: Vec<u32>,
+    /// What the network saw.
+    pub ids: Vec<u32>,
+    /// How many of `ids` were attended to, from the first.
+    pub attended: usize,
 }
 
 const _: () = {

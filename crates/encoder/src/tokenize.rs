@@ -1,10 +1,11 @@
 //! From text to token ids: the `tokenizers` crate, with truncation that keeps the closing token.
 //!
-//! A text becomes `opening pieces closing`, for BERT `[CLS] pieces [SEP]`. What opens and closes is read
-//! once from the tokenizer's own template, so that cutting a text to a limit is cutting its pieces.
+//! WordPiece, byte-level BPE and Unigram are all read from `tokenizer.json`. A text becomes `opening pieces closing`, for
+//! BERT `[CLS] pieces [SEP]`. What opens and closes is read once from the tokenizer's own template, so that cutting a
+//! text to a limit is cutting its pieces.
 
-use rayon::prelude::*;
-use tokenizers::Tokenizer;
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
+use tokenizers::{AddedToken, Tokenizer};
 
 use crate::error::{Error, Result};
 
@@ -52,6 +53,40 @@ impl Tokens {
     }
 }
 
+/// What a checkpoint says of its tokenizer outside `tokenizer.json`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Additions {
+    /// Lowercases a text after special tokens are found in it, before anything else is done to it.
+    pub(crate) lowercase: bool,
+    /// Words of the vocabulary to be found whole in a text.
+    pub(crate) markers: Vec<Marker>,
+}
+
+/// A word to be found whole in a text.
+#[derive(Debug, Clone)]
+pub(crate) struct Marker {
+    pub(crate) word: String,
+    /// Whether it is looked for in the text as given, not in what the normaliser makes of it.
+    pub(crate) exact: bool,
+}
+
+impl Additions {
+    fn apply(&self, inner: &mut Tokenizer) -> Result<()> {
+        if self.lowercase {
+            let mut steps = vec![NormalizerWrapper::Lowercase(Lowercase)];
+            steps.extend(inner.get_normalizer().cloned());
+            inner.with_normalizer(Some(Sequence::new(steps))).map_err(cause)?;
+        }
+        for Marker { word, exact } in &self.markers {
+            // A word that the vocabulary lacks would get a new id, for which the network has no row.
+            if inner.token_to_id(word).is_some() {
+                inner.add_tokens([AddedToken::from(word.as_str(), *exact).normalized(!*exact)]).map_err(cause)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A tokenizer that cuts to a limit given with each call.
 pub struct TextTokenizer {
     inner: Tokenizer,
@@ -65,7 +100,13 @@ impl TextTokenizer {
     /// # Errors
     /// When the file is damaged, has no token for what it does not know, or puts special tokens inside a text.
     pub fn parse(json: &[u8]) -> Result<Self> {
+        Self::parse_with(json, &Additions::default())
+    }
+
+    /// [`Self::parse`], with what a checkpoint adds to its tokenizer.
+    pub(crate) fn parse_with(json: &[u8], additions: &Additions) -> Result<Self> {
         let mut inner = Tokenizer::from_bytes(json).map_err(cause)?;
+        additions.apply(&mut inner)?;
         inner.with_truncation(None).map_err(cause)?;
         inner.with_padding(None);
         // No vocabulary has this word: one without an unknown token fails here, not later.
@@ -122,9 +163,14 @@ impl TextTokenizer {
         Ok(Tokens { ids, total: pieces.len() + self.special_tokens() })
     }
 
-    /// [`Self::encode`] of each text, on the threads of the current rayon pool.
-    pub(crate) fn encode_all(&self, texts: &[&str], max: usize) -> Result<Vec<Tokens>> {
-        texts.par_iter().map(|text| self.encode(text, max)).collect()
+    /// [`Self::encode`], with `marker` in place 1, where it costs one token of `max`.
+    pub(crate) fn encode_marked(&self, text: &str, max: usize, marker: Option<u32>) -> Result<Tokens> {
+        let mut tokens = self.encode(text, max - usize::from(marker.is_some()))?;
+        if let Some(marker) = marker {
+            tokens.ids.insert(tokens.ids.len().min(1), marker);
+            tokens.total += 1;
+        }
+        Ok(tokens)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use latewood_encoder::{ColbertEncoder, Encoder, Error, ModelFiles, POOLED_TOKEN};
+use latewood_encoder::{ColbertEncoder, Encoder, Error, ModelFiles, ModelId, POOLED_TOKEN};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -153,6 +153,7 @@ fn any_change_changes_the_id() {
     let first = id(Small::new());
     assert!(first.starts_with("small@") && first.len() == 6 + 16, "{first}");
     assert_eq!(first, id(Small::new()));
+    assert_eq!(first, ModelId::new("small", &Small::new().files().digest()).to_string());
     let mut other = Small::new();
     other.description["query"]["max_tokens"] = json!(11);
     assert_ne!(first, id(other));
@@ -187,7 +188,7 @@ fn files_that_disagree_are_refused() {
     type Change = fn(&mut Small);
     let cases: [(Change, &str); 8] = [
         (|s| s.config["hidden_act"] = json!("relu"), "config.json: hidden_act \"relu\" is not supported"),
-        (|s| s.config["model_type"] = json!("modernbert"), "config.json: model_type \"modernbert\" is not supported"),
+        (|s| s.config["model_type"] = json!("deberta-v2"), "config.json: model_type \"deberta-v2\" is not supported"),
         (
             |s| s.config["vocab_size"] = json!(9),
             "tokenizer.json has the token id 9, but embeddings.word_embeddings.weight has 9 rows",

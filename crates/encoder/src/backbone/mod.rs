@@ -1,0 +1,166 @@
+//! The networks: token ids `[b, s]` in, one hidden state for each token out, `[b, s, h]`.
+
+mod bert;
+mod config;
+mod layers;
+mod modernbert;
+mod rotary;
+
+use burn::prelude::*;
+use serde::Deserialize;
+
+use crate::batch::{Batch, Positions};
+use crate::error::{Error, Result};
+use crate::ops::Ops;
+use crate::weights::Weights;
+
+use bert::Bert;
+use config::BertConfig;
+use modernbert::{ModernBert, ModernBertConfig};
+
+pub(crate) use layers::{Linear, activate};
+
+/// What a network is, as `config.json` says.
+#[derive(Debug, Clone)]
+pub(crate) enum BackboneConfig {
+    /// BERT, RoBERTa, XLM-R, DistilBERT, and XLM-R with rotary positions: one network, other names and positions.
+    Bert(BertConfig),
+    /// ModernBERT.
+    ModernBert(ModernBertConfig),
+}
+
+/// What decides how a `config.json` is read.
+#[derive(Deserialize)]
+struct Kind {
+    model_type: String,
+    #[serde(default)]
+    auto_map: Option<serde_json::Value>,
+    #[serde(default)]
+    is_decoder: bool,
+}
+
+impl BackboneConfig {
+    /// Reads and checks the `config.json` called `file`.
+    pub(crate) fn parse(file: &str, json: &[u8]) -> Result<Self> {
+        let kind: Kind = serde_json::from_slice(json).map_err(|source| Error::Json { file: file.into(), source })?;
+        if kind.is_decoder {
+            return Err(unsupported(file, "is_decoder", "true", "the encoder attends in both directions"));
+        }
+        if kind.model_type == "modernbert" {
+            refuse_code(file, kind.auto_map.as_ref(), None)?;
+            return Ok(Self::ModernBert(ModernBertConfig::parse(file, json)?));
+        }
+        let config = BertConfig::parse(file, json)?;
+        // Of all code in repositories, the network of this one is known: it is computed here.
+        refuse_code(
+            file,
+            kind.auto_map.as_ref(),
+            config.rotary_base.map(|_| "jinaai/xlm-roberta-flash-implementation--"),
+        )?;
+        Ok(Self::Bert(config))
+    }
+
+    /// Rows of the embedding table, and its name.
+    pub(crate) fn vocabulary(&self) -> (usize, &'static str) {
+        match self {
+            Self::Bert(config) => (config.vocab_size, "embeddings.word_embeddings.weight"),
+            Self::ModernBert(config) => (config.vocab_size, "embeddings.tok_embeddings.weight"),
+        }
+    }
+
+    /// Values of a hidden state.
+    pub(crate) fn hidden_size(&self) -> usize {
+        match self {
+            Self::Bert(config) => config.hidden_size,
+            Self::ModernBert(config) => config.hidden_size,
+        }
+    }
+
+    /// Tokens that a text may have.
+    pub(crate) fn positions(&self) -> usize {
+        match self {
+            Self::Bert(config) => config.positions(),
+            Self::ModernBert(config) => config.max_position_embeddings,
+        }
+    }
+
+    /// What it is, for people.
+    pub(crate) fn summary(&self) -> String {
+        let (kind, layers) = match self {
+            Self::Bert(config) => (config.kind(), config.num_hidden_layers),
+            Self::ModernBert(config) => ("modernbert", config.layer_count()),
+        };
+        let (vocabulary, positions) = (self.vocabulary().0, self.positions());
+        format!("{kind}, {layers} layers of {}, {vocabulary} words, {positions} positions", self.hidden_size())
+    }
+
+    /// How tokens are counted.
+    pub(crate) fn counting(&self) -> Positions {
+        match self {
+            Self::Bert(config) => config.counting(),
+            Self::ModernBert(_) => Positions::Plain,
+        }
+    }
+}
+
+/// Refuses a model whose network is code in a repository, unless all of it comes from `known`.
+fn refuse_code(file: &str, auto_map: Option<&serde_json::Value>, known: Option<&str>) -> Result<()> {
+    let known =
+        |value: &serde_json::Value| value.as_str().zip(known).is_some_and(|(code, known)| code.starts_with(known));
+    match auto_map {
+        Some(serde_json::Value::Object(map)) if !map.values().all(known) => {
+            let found = serde_json::Value::Object(map.clone()).to_string();
+            Err(unsupported(file, "auto_map", &found, "code that comes with a model is never run"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unsupported(file: &str, what: &str, found: &str, supported: &'static str) -> Error {
+    Error::Unsupported { file: file.into(), what: what.into(), found: format!("{found:?}"), supported }
+}
+
+fn disagrees(file: &str, what: &str, found: impl ToString, expected: String) -> Error {
+    Error::Disagrees { file: file.into(), what: what.into(), found: found.to_string(), expected }
+}
+
+/// Checks sizes against generous bounds, which keep their products far from overflow.
+fn check_sizes(file: &str, sizes: &[(&str, usize, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, found, max)| *found == 0 || found > max) {
+        Some((what, found, max)) => Err(disagrees(file, what, found, format!("1 to {max}"))),
+        None => Ok(()),
+    }
+}
+
+/// Checks that `hidden_size` splits into heads, of an even size if they are rotated.
+fn check_heads(file: &str, hidden: usize, heads: usize, rotated: bool) -> Result<()> {
+    if !hidden.is_multiple_of(heads) || rotated && !hidden.is_multiple_of(2 * heads) {
+        let what = if rotated { "twice num_attention_heads" } else { "num_attention_heads" };
+        return Err(disagrees(file, "hidden_size", hidden, format!("a multiple of {what}, {heads}")));
+    }
+    Ok(())
+}
+
+/// A network with its weights.
+pub(crate) enum Backbone<B: Backend> {
+    Bert(Bert<B>),
+    ModernBert(ModernBert<B>),
+}
+
+impl<B: Ops> Backbone<B> {
+    /// Reads the tensors that `config` implies, under their Hugging Face names.
+    pub(crate) fn load(weights: &Weights, config: &BackboneConfig, device: &B::Device) -> Result<Self> {
+        Ok(match config {
+            BackboneConfig::Bert(config) => Self::Bert(Bert::load(weights, config, device)?),
+            BackboneConfig::ModernBert(config) => Self::ModernBert(ModernBert::load(weights, config, device)?),
+        })
+    }
+
+    /// Hidden states `[b, s, h]` of a batch. The rows at padding are values without meaning.
+    pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 3> {
+        match self {
+            Self::Bert(network) => network.forward(batch),
+            Self::ModernBert(network) => network.forward(batch),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A [`RoleRecipe`] with its words looked up in the tokenizer: from a text to the network's input.
+
+use crate::batch::Input;
+use crate::error::{Error, Result};
+use crate::recipe::RoleRecipe;
+use crate::tokenize::{TextTokenizer, TokenSet};
+
+/// What happens to the texts of one role, in ids.
+pub(crate) struct Role {
+    recipe: RoleRecipe,
+    marker: Option<u32>,
+    expansion: Option<u32>,
+    skip: TokenSet,
+    only: Option<TokenSet>,
+}
+
+/// A text, ready for the network.
+pub(crate) struct Prepared {
+    pub(crate) input: Input,
+    /// Tokens of the text itself, expansion left out.
+    real: usize,
+    /// Tokens before it was cut.
+    pub(crate) total: usize,
+}
+
+impl Prepared {
+    /// Whether the text was cut.
+    pub(crate) fn truncated(&self) -> bool {
+        self.total > self.real
+    }
+}
+
+impl Role {
+    /// Looks the words of `recipe`, the rules for `name`, up in `tokenizer`.
+    pub(crate) fn new(name: &str, recipe: &RoleRecipe, tokenizer: &TextTokenizer) -> Result<Self> {
+        let find = |what: &str, token: &str| {
+            let detail = || format!("the vocabulary has no {token:?}, the {what} of a {name}");
+            tokenizer.id(token).ok_or_else(|| Error::Tokenizer { detail: detail() })
+        };
+        let unknown = recipe.rows.unknown.as_deref().and_then(|word| tokenizer.id(word));
+        Ok(Self {
+            marker: recipe.marker.as_deref().map(|token| find("marker", token)).transpose()?,
+            expansion: recipe.expansion.as_ref().map(|e| find("expansion", &e.token)).transpose()?,
+            skip: recipe.rows.skip.iter().filter_map(|word| tokenizer.id(word).or(unknown)).collect(),
+            only: recipe.rows.only.as_ref().map(|ids| ids.iter().copied().collect()),
+            recipe: recipe.clone(),
+        })
+    }
+
+    /// The rules in words.
+    pub(crate) fn recipe(&self) -> &RoleRecipe {
+        &self.recipe
+    }
+
+    /// The input that `text` is.
+    pub(crate) fn prepare(&self, tokenizer: &TextTokenizer, text: &str) -> Result<Prepared> {
+        let recipe = &self.recipe;
+        let mut text = std::borrow::Cow::Borrowed(text);
+        if !recipe.prompt.is_empty() {
+            text = format!("{}{text}", recipe.prompt).into();
+        }
+        if recipe.strip {
+            text = text.trim_matches(is_blank).to_owned().into();
+        }
+        if recipe.lowercase {
+            text = text.to_lowercase().into();
+        }
+        let tokens = tokenizer.encode_marked(&text, recipe.max_tokens, self.marker)?;
+        let (real, total, mut ids) = (tokens.ids.len(), tokens.total, tokens.ids);
+        let mut attended = real;
+        if let (Some(expansion), Some(token)) = (&recipe.expansion, self.expansion) {
+            ids.resize(real.max(expansion.length), token);
+            if expansion.attend {
+                attended = ids.len();
+            }
+        }
+        Ok(Prepared { input: Input { ids, attended }, real, total })
+    }
+
+    /// Which tokens of `text` have a row.
+    pub(crate) fn kept(&self, text: &Prepared) -> Vec<bool> {
+        let ids = &text.input.ids;
+        let expanded = self.recipe.expansion.as_ref().is_some_and(|expansion| expansion.rows);
+        let may = if expanded { ids.len() } else { text.real };
+        let keep = |(at, id): (usize, &u32)| {
+            at < may && !self.skip.contains(*id) && self.only.as_ref().is_none_or(|only| only.contains(*id))
+        };
+        let kept: Vec<bool> = ids.iter().enumerate().map(keep).collect();
+        if self.recipe.rows.never_empty && !kept.contains(&true) { vec![true; ids.len()] } else { kept }
+    }
+}
+
+/// What Python's `str.strip` cuts off: Unicode's White_Space, and the four separators of ASCII.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
