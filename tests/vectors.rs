@@ -59,6 +59,7 @@ fn what_is_wrong_with_arrays_or_settings_is_named() {
     fails(&build[..4], &["--index"]);
     fails(&[&build[..], &["--opt", "bit=4"]].concat(), &["bit=4", "bits"]);
     fails(&[&build[..], &["--opt", "bits=3"]].concat(), &["bits = 3", "1, 2 or 4"]);
+    fails(&[&build[..], &["--opt", "part_rows=0"]].concat(), &["part_rows=0"]);
 
     let array = dir.path().join("arrays/doclens.npy");
     let good = fs::read(&array).unwrap();

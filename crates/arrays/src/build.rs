@@ -192,7 +192,8 @@ impl Build<'_> {
     /// Adds documents until they make a part.
     fn add_part(&mut self, writer: &mut IndexWriter) -> Result<()> {
         let mut rows = 0;
-        while rows < self.part_rows {
+        // A part has a document at least.
+        while rows < self.part_rows.max(1) {
             let start = Instant::now();
             let next = self.documents.next_document()?;
             self.reading += start.elapsed();

@@ -1,5 +1,6 @@
 //! `--opt key=value`: every knob of the engine by name.
 
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
@@ -15,7 +16,7 @@ pub(super) fn index(dim: usize, pairs: &[String]) -> anyhow::Result<(IndexOption
             "bits" => options.bits = parse(key, value)?,
             "fine" => options.fine = parse::<u8>(key, value)? > 0,
             "seed" => options.seed = parse(key, value)?,
-            "part_rows" => part_rows = parse(key, value)?,
+            "part_rows" => part_rows = parse::<NonZeroUsize>(key, value)?.get(),
             _ => bail!("--opt {pair}: a build has the settings bits, fine (0 or 1), seed, part_rows"),
         }
     }
