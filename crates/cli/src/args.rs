@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueHint};
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 
 /// Search your documents by meaning: late interaction over token vectors, on your own machine.
 ///
@@ -29,6 +29,17 @@ pub(crate) struct Args {
     /// A model folder to use instead of the one inside the program
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) model: Option<PathBuf>,
+
+    /// The numbers of the model's matrix products: bytes are several times as fast
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "NUMBERS")]
+    pub(crate) precision: Precision,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Precision {
+    #[default]
+    Int8,
+    F32,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,26 +1,28 @@
 //! Which texts go through the network together.
 //!
-//! A batch is a rectangle, `texts * longest`; what a shorter text does not fill is padding, computed for
-//! nothing. So texts are sorted by length before they are cut into batches, and a batch takes texts as
-//! long as its rectangle stays within a budget of tokens: memory is bounded whatever the lengths, and
-//! padding is a few in a hundred.
+//! The tokens of a batch are the rows of one matrix, text after text, without padding: a batch takes texts as long as its
+//! tokens stay within a budget, in any order.
 
 use burn::prelude::*;
 
-/// Tokens of a batch, padding included, unless one text alone has more: enough for matrix products to run at
-/// full speed, few enough for their results (6 MB at 1536 values a token) to stay in a cache.
-pub(crate) const BUDGET: usize = 1024;
+/// Tokens of a batch, unless one text alone has more: enough for matrix products to run at full speed, few enough for
+/// their results to stay in a cache.
+pub(crate) const BUDGET: usize = 512;
 
 /// Cuts texts of the lengths `lens` into batches of indices, shortest texts first.
 pub(crate) fn plan(lens: &[usize], budget: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lens.len()).collect();
     order.sort_by_key(|&i| lens[i]);
     let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
     for i in order {
+        tokens += lens[i];
         match batches.last_mut() {
-            // Sorted: text `i` is the longest of the batch it joins.
-            Some(batch) if (batch.len() + 1) * lens[i] <= budget => batch.push(i),
-            _ => batches.push(vec![i]),
+            Some(batch) if tokens <= budget => batch.push(i),
+            _ => {
+                batches.push(vec![i]);
+                tokens = lens[i];
+            }
         }
     }
     batches
@@ -47,55 +49,64 @@ pub(crate) enum Positions {
     },
 }
 
-/// The input of the network: `b` texts, all padded to the longest, `s`.
+/// Where a text is in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its first row.
+    pub(crate) first: usize,
+    /// Its tokens.
+    pub(crate) len: usize,
+    /// How many of them are attended to, from the first.
+    pub(crate) attended: usize,
+}
+
+/// The input of the network: the `n` tokens of some texts.
 pub(crate) struct Batch<B: Backend> {
-    /// `[b, s]`, 0 at padding.
-    pub(crate) ids: Tensor<B, 2, Int>,
-    /// `[b, s]`; none where they are 0, 1, 2 and so on in every text.
-    pub(crate) positions: Option<Tensor<B, 2, Int>>,
-    /// `[b, s]`, true at padding and at tokens that are not attended to; none when there are none.
-    pub(crate) padding: Option<Tensor<B, 2, Bool>>,
-    /// For each text, how many tokens are attended to, from the first.
-    pub(crate) attended: Vec<usize>,
+    /// `[n]`
+    pub(crate) ids: Tensor<B, 1, Int>,
+    /// `[n]`: the number of each token in its text.
+    pub(crate) positions: Tensor<B, 1, Int>,
+    /// In the order of their rows.
+    pub(crate) texts: Vec<Span>,
 }
 
 impl<B: Backend> Batch<B> {
     /// The batch of `texts`, none of them without ids.
     pub(crate) fn new(texts: &[&Input], positions: Positions, device: &B::Device) -> Self {
-        let (b, s) = (texts.len(), texts.iter().map(|text| text.ids.len()).max().unwrap_or(0));
-        let mut ids = vec![0_i32; b * s];
-        let mut padding = vec![true; b * s];
-        for (at, text) in texts.iter().enumerate() {
-            for (to, id) in ids[at * s..].iter_mut().zip(&text.ids) {
-                *to = id.cast_signed();
-            }
-            padding[at * s..][..text.attended].fill(false);
-        }
-        let padded = padding.contains(&true);
-        let numbered = match positions {
-            Positions::Plain => None,
-            Positions::Behind { padding } => Some(behind(texts, s, padding)),
+        let tensor = |values: Vec<i32>| {
+            let n = values.len();
+            Tensor::from_data(TensorData::new(values, [n]), device)
         };
-        Self {
-            ids: Tensor::from_data(TensorData::new(ids, [b, s]), device),
-            positions: numbered.map(|numbers| Tensor::from_data(TensorData::new(numbers, [b, s]), device)),
-            padding: padded.then(|| Tensor::from_data(TensorData::new(padding, [b, s]), device)),
-            attended: texts.iter().map(|text| text.attended).collect(),
-        }
+        let ids = texts.iter().flat_map(|text| text.ids.iter().map(|id| id.cast_signed())).collect();
+        let numbers = texts.iter().flat_map(|text| positions.of(&text.ids)).collect();
+        let mut first = 0;
+        let span = |text: &&Input| {
+            let (begin, len) = (first, text.ids.len());
+            first += len;
+            Span { first: begin, len, attended: text.attended }
+        };
+        Self { texts: texts.iter().map(span).collect(), ids: tensor(ids), positions: tensor(numbers) }
     }
 }
 
-/// [`Positions::Behind`] of `texts`, `[b, s]`.
-fn behind(texts: &[&Input], s: usize, padding: u32) -> Vec<i32> {
-    let mut numbers = vec![padding.cast_signed(); texts.len() * s];
-    for (line, text) in numbers.chunks_exact_mut(s).zip(texts) {
-        let mut last = padding.cast_signed();
-        for (number, _) in line.iter_mut().zip(&text.ids).filter(|(_, id)| **id != padding) {
-            last += 1;
-            *number = last;
+impl Positions {
+    /// The number of each token of a text.
+    fn of(self, ids: &[u32]) -> Vec<i32> {
+        match self {
+            Self::Plain => (0..ids.len() as i32).collect(),
+            Self::Behind { padding } => {
+                let mut last = padding.cast_signed();
+                let number = |id: &u32| {
+                    if *id == padding {
+                        return padding.cast_signed();
+                    }
+                    last += 1;
+                    last
+                };
+                ids.iter().map(number).collect()
+            }
         }
     }
-    numbers
 }
 
 #[cfg(test)]
@@ -110,14 +121,10 @@ mod tests {
         let mut seen: Vec<usize> = batches.concat();
         seen.sort_unstable();
         assert_eq!(seen, (0..500).collect::<Vec<_>>());
-        let mut area = 0;
-        for batch in &batches {
-            let longest = batch.iter().map(|&i| lens[i]).max().unwrap();
-            assert!(batch.len() * longest <= 1024);
-            area += batch.len() * longest;
-        }
-        let tokens: usize = lens.iter().sum();
-        assert!(area < tokens + tokens / 20, "{area} padded for {tokens} tokens");
+        let tokens = |batch: &Vec<usize>| batch.iter().map(|&i| lens[i]).sum::<usize>();
+        assert!(batches.iter().all(|batch| tokens(batch) <= 1024));
+        // Two batches in a row could not be one.
+        assert!(batches.windows(2).all(|pair| tokens(&pair[0]) + lens[pair[1][0]] > 1024));
     }
 
     #[test]
@@ -126,24 +133,21 @@ mod tests {
         assert!(plan(&[], 8).is_empty());
     }
 
-    fn input(ids: &[u32], attended: usize) -> Input {
-        Input { ids: ids.into(), attended }
-    }
-
     #[test]
-    fn padding_only_where_lengths_differ() {
-        let batch = |texts: &[&Input]| Batch::<Flex>::new(texts, Positions::Plain, &Default::default());
-        assert!(batch(&[&input(&[1, 2], 2), &input(&[3, 4], 2)]).padding.is_none());
-        let uneven = batch(&[&input(&[1, 2], 2), &input(&[3], 1)]);
-        assert_eq!(uneven.ids.into_data().to_vec::<i32>().unwrap(), [1, 2, 3, 0]);
-        assert_eq!(uneven.padding.unwrap().into_data().to_vec::<bool>().unwrap(), [false, false, false, true]);
-        let expanded = batch(&[&input(&[1, 2, 9], 2)]);
-        assert_eq!(expanded.padding.unwrap().into_data().to_vec::<bool>().unwrap(), [false, false, true]);
+    fn texts_follow_each_other_without_padding() {
+        let input = |ids: &[u32], attended| Input { ids: ids.into(), attended };
+        let (one, two) = (input(&[7, 8, 9], 2), input(&[5], 1));
+        let batch = Batch::<Flex>::new(&[&one, &two], Positions::Plain, &Default::default());
+        assert_eq!(batch.ids.into_data().to_vec::<i32>().unwrap(), [7, 8, 9, 5]);
+        assert_eq!(batch.positions.into_data().to_vec::<i32>().unwrap(), [0, 1, 2, 0]);
+        let span = |first, len, attended| Span { first, len, attended };
+        assert_eq!(batch.texts, [span(0, 3, 2), span(3, 1, 1)]);
     }
 
     #[test]
     fn positions_behind_padding_skip_padding() {
-        let texts = [&input(&[0, 7, 1, 8], 4), &input(&[0, 2], 2)];
-        assert_eq!(behind(&texts, 4, 1), [2, 3, 1, 4, 2, 3, 1, 1]);
+        let positions = Positions::Behind { padding: 1 };
+        assert_eq!(positions.of(&[0, 7, 1, 8]), [2, 3, 1, 4]);
+        assert_eq!(positions.of(&[0, 2]), [2, 3]);
     }
 }

@@ -1,7 +1,7 @@
 //! From texts to token embeddings: the encoder proper.
 //!
 //! ```text
-//! texts -> ids -> batches -> hidden states [b, s, h] -> projection [b*s, d] -> rows kept -> unit rows
+//! texts -> ids -> batches [n] -> hidden states [n, h] -> projection [n, d] -> rows kept -> unit rows
 //! ```
 //!
 //! The projection of a batch is one product; rows are chosen and normalised afterwards, on the host.
@@ -17,11 +17,28 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::files::{ModelFiles, ModelId};
 use crate::network::{Network, Rows};
+use crate::ops::Precision;
 use crate::pool;
 use crate::recipe::{Norm, Recipe};
 use crate::role::{Prepared, Role};
+use crate::team;
 use crate::tokenize::TextTokenizer;
 use crate::{EncodedDocument, EncodedQuery, Encoder, POOLED_TOKEN, RawRows, Side};
+
+/// How a model is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EncoderOptions {
+    /// The numbers of its matrix products.
+    pub precision: Precision,
+}
+
+impl EncoderOptions {
+    /// Everything computed in `precision`.
+    pub fn with_precision(precision: Precision) -> Self {
+        Self { precision }
+    }
+}
 
 /// A ColBERT encoder: a network, a projection, and the rules of its [`Recipe`].
 pub struct ColbertEncoder {
@@ -42,7 +59,15 @@ impl ColbertEncoder {
     /// When a file is missing, damaged, disagrees with another, or asks for what the encoder does not do; the error
     /// says which and how.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        Self::load(&Checkpoint::open(dir)?)
+        Self::open(dir, EncoderOptions::default())
+    }
+
+    /// [`Self::from_dir`] with `options`.
+    ///
+    /// # Errors
+    /// As [`Self::from_dir`].
+    pub fn open(dir: &Path, options: EncoderOptions) -> Result<Self> {
+        Self::load(&Checkpoint::open(dir)?, options)
     }
 
     /// The default model, compiled in.
@@ -51,21 +76,21 @@ impl ColbertEncoder {
     /// As [`Self::from_files`].
     #[cfg(feature = "embedded")]
     pub fn embedded() -> Result<Self> {
-        Self::from_files(ModelFiles::embedded())
+        Self::from_files(ModelFiles::embedded(), EncoderOptions::default())
     }
 
     /// Loads a model in our own format from the bytes of its files.
     ///
     /// # Errors
     /// When a file is damaged or disagrees with another; the error says which and how.
-    pub fn from_files(files: ModelFiles) -> Result<Self> {
-        Self::load(&Checkpoint::of_files(files)?)
+    pub fn from_files(files: ModelFiles, options: EncoderOptions) -> Result<Self> {
+        Self::load(&Checkpoint::of_files(files)?, options)
     }
 
-    fn load(checkpoint: &Checkpoint) -> Result<Self> {
+    fn load(checkpoint: &Checkpoint, options: EncoderOptions) -> Result<Self> {
         let (tokenizer, (network, digest)) = rayon::join(
             || checkpoint.tokenizer(),
-            || (Network::load(checkpoint, &Default::default()), checkpoint.digest()),
+            || (Network::load(checkpoint, options.precision, &Default::default()), checkpoint.digest()),
         );
         let (tokenizer, recipe) = (tokenizer?, checkpoint.recipe.clone());
         checkpoint.check(&tokenizer)?;
@@ -132,7 +157,10 @@ impl ColbertEncoder {
             };
             batch.iter().zip(self.network.run(&inputs)?).map(finish).collect()
         };
-        let encoded = batches.par_iter().map(encode_batch).collect::<Result<Vec<_>>>()?;
+        let encoded = match &batches[..] {
+            [batch] => vec![team::together(|| encode_batch(batch))?],
+            batches => batches.par_iter().map(encode_batch).collect::<Result<Vec<_>>>()?,
+        };
         let mut encoded: Vec<(usize, T)> = encoded.into_iter().flatten().collect();
         encoded.sort_unstable_by_key(|(text, _)| *text);
         Ok(encoded.into_iter().map(|(_, encoded)| encoded).collect())

@@ -18,9 +18,9 @@
 //!
 //! 1. `tokenize`, `role`: text to ids, `[CLS] pieces [SEP]`, cut to the model's limit; a marker in place 1, and tokens
 //!    that fill a query up, where the model has them.
-//! 2. `batch`: texts of like length together, `[b, s]`, within a budget of tokens.
-//! 3. `backbone`: the network on a Burn backend, ids `[b, s]` to hidden states `[b, s, h]`; `ops` holds the
-//!    operations that a backend may do in its own way. `network` projects them to `[b*s, d]`.
+//! 2. `batch`: the tokens of some texts one after the other, `[n]`, within a budget.
+//! 3. `backbone`: the network on a Burn backend, ids `[n]` to hidden states `[n, h]`; `ops` holds the
+//!    operations that a backend does in its own way. `network` projects them to `[n, d]`.
 //! 4. `colbert`: choice of rows, normalisation, pooling (`pool`).
 //!
 //! # The way of a model
@@ -46,15 +46,17 @@ mod pool;
 pub mod recipe;
 mod role;
 mod self_test;
+mod team;
 mod tokenize;
 mod weights;
 
 use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
 
-pub use colbert::ColbertEncoder;
+pub use colbert::{ColbertEncoder, EncoderOptions};
 pub use description::{Description, PooledRows, Pooling, Role};
 pub use error::{Error, Result};
 pub use files::{ModelFiles, ModelId};
+pub use ops::Precision;
 pub use recipe::Recipe;
 pub use self_test::SelfTest;
 pub use tokenize::{TextTokenizer, Tokens};

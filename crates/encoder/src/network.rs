@@ -1,12 +1,12 @@
-//! The part of an encoder that runs on a device: a backbone and its projection, `[b, s]` to `[b*s, d]`.
+//! The part of an encoder that runs on a device: a backbone and its projection, `[n]` to `[n, d]`.
 
 use burn::prelude::*;
 
-use crate::backbone::{Backbone, Linear, activate};
-use crate::batch::{Batch, Input, Positions};
+use crate::backbone::{Backbone, Layers};
+use crate::batch::{Batch, Input, Positions, Span};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::ops::Ops;
+use crate::ops::{Ops, Precision};
 use crate::recipe::{Activation, Dense as Recipe, Place};
 use crate::weights::Weights;
 
@@ -18,27 +18,32 @@ pub(crate) struct Rows {
     pub(crate) pooled: Vec<f32>,
 }
 
-pub(crate) struct Network<B: Backend> {
+pub(crate) struct Network<B: Ops> {
     backbone: Backbone<B>,
     positions: Positions,
     projection: Vec<Dense<B>>,
     /// `[h, p*d]`, for the mean of a text's hidden states.
-    pooled_projection: Option<Linear<B>>,
+    pooled_projection: Option<B::Linear>,
     device: B::Device,
 }
 
 impl<B: Ops> Network<B> {
-    pub(crate) fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self> {
+    pub(crate) fn load(checkpoint: &Checkpoint, precision: Precision, device: &B::Device) -> Result<Self> {
         let (weights, recipe, config) = (&checkpoint.weights()?, &checkpoint.recipe, &checkpoint.backbone);
+        // What makes rows of hidden states is small, and of few values each: it stays exact.
+        fn exact<'a, B: Ops>(weights: &'a Weights, device: &'a B::Device) -> Layers<'a, B> {
+            Layers { weights, precision: Precision::F32, device }
+        }
         let pooled = recipe.pooled_rows.as_ref().map(|pooled| {
-            Linear::load_matrix(weights, &pooled.projection, [config.hidden_size(), pooled.rows * recipe.dim], device)
+            let shape = [config.hidden_size(), pooled.rows * recipe.dim];
+            exact::<B>(weights, device).matrix(&pooled.projection, shape)
         });
         let dense = |dense: &Recipe| match &dense.place {
-            Place::Tensor(name) => Dense::of_tensor(weights, name, dense, device),
-            Place::Folder(at) => Dense::of_folder(&checkpoint.weights_at(at)?, dense, device),
+            Place::Tensor(name) => Dense::of_tensor(&exact(weights, device), name, dense),
+            Place::Folder(at) => Dense::of_folder(&exact(&checkpoint.weights_at(at)?, device), dense),
         };
         Ok(Self {
-            backbone: Backbone::load(weights, config, device)?,
+            backbone: Backbone::load(weights, config, precision, device)?,
             positions: config.counting(),
             projection: recipe.projection.iter().map(dense).collect::<Result<_>>()?,
             pooled_projection: pooled.transpose()?,
@@ -50,61 +55,62 @@ impl<B: Ops> Network<B> {
     pub(crate) fn run(&self, texts: &[&Input]) -> Result<Vec<Rows>> {
         let batch = Batch::new(texts, self.positions, &self.device);
         let hidden = self.backbone.forward(&batch);
-        let [b, s, h] = hidden.dims();
+        let n = hidden.dims()[0];
         let pooled = match &self.pooled_projection {
-            Some(projection) => read(projection.forward(unit(mean(hidden.clone(), batch.padding))))?,
+            Some(projection) => {
+                read(B::linear_layer(unit(means(hidden.clone(), &batch.texts)), projection, Activation::Identity))?
+            }
             None => Vec::new(),
         };
-        let rows = self.projection.iter().fold(hidden.reshape([b * s, h]), |x, dense| dense.forward(x));
-        let rows = read(rows)?;
-        let (dim, width) = (rows.len() / (b * s), pooled.len() / b);
-        let text_rows = |(at, text): (usize, &&Input)| Rows {
-            tokens: rows[at * s * dim..][..text.ids.len() * dim].to_vec(),
+        let rows = read(self.projection.iter().fold(hidden, |x, dense| dense.forward(x)))?;
+        let (dim, width) = (rows.len() / n, pooled.len() / texts.len());
+        let text_rows = |(at, text): (usize, &Span)| Rows {
+            tokens: rows[text.first * dim..][..text.len * dim].to_vec(),
             pooled: pooled[at * width..][..width].to_vec(),
         };
-        Ok(texts.iter().enumerate().map(text_rows).collect())
+        Ok(batch.texts.iter().enumerate().map(text_rows).collect())
     }
 }
 
 /// `y = act(x W + b)`, to which `x` may be added.
-struct Dense<B: Backend> {
-    linear: Linear<B>,
+struct Dense<B: Ops> {
+    linear: B::Linear,
     activation: Activation,
     residual: Residual<B>,
 }
 
 /// What is added.
-enum Residual<B: Backend> {
+enum Residual<B: Ops> {
     Nothing,
     Input,
     /// The input times a matrix.
-    Projected(Linear<B>),
+    Projected(B::Linear),
 }
 
 impl<B: Ops> Dense<B> {
-    fn of_tensor(weights: &Weights, name: &str, recipe: &Recipe, device: &B::Device) -> Result<Self> {
-        let linear = Linear::load_matrix(weights, name, [recipe.input, recipe.output], device)?;
+    fn of_tensor(layers: &Layers<B>, name: &str, recipe: &Recipe) -> Result<Self> {
+        let linear = layers.matrix(name, [recipe.input, recipe.output])?;
         Ok(Self { linear, activation: recipe.activation, residual: Residual::Nothing })
     }
 
-    fn of_folder(weights: &Weights, recipe: &Recipe, device: &B::Device) -> Result<Self> {
+    fn of_folder(layers: &Layers<B>, recipe: &Recipe) -> Result<Self> {
         let shape = [recipe.input, recipe.output];
         let residual = match recipe.residual {
             false => Residual::Nothing,
             true if recipe.input == recipe.output => Residual::Input,
-            true => Residual::Projected(Linear::load_matrix(weights, "residual.weight", shape, device)?),
+            true => Residual::Projected(layers.matrix("residual.weight", shape)?),
         };
-        let linear = Linear::load(weights, &["linear".into()], shape, recipe.bias, device)?;
+        let linear = layers.linear(&["linear".into()], shape, recipe.bias)?;
         Ok(Self { linear, activation: recipe.activation, residual })
     }
 
     /// `[n, in]` to `[n, out]`.
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let y = activate(self.activation, self.linear.forward(x.clone()));
+        let y = B::linear_layer(x.clone(), &self.linear, self.activation);
         match &self.residual {
             Residual::Nothing => y,
             Residual::Input => y + x,
-            Residual::Projected(linear) => y + linear.forward(x),
+            Residual::Projected(linear) => y + B::linear_layer(x, linear, Activation::Identity),
         }
     }
 }
@@ -115,16 +121,14 @@ fn unit<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     x / norm
 }
 
-/// The mean over the tokens of each text, `[b, s, h]` to `[b, h]`, padding left out.
-fn mean<B: Backend>(hidden: Tensor<B, 3>, padding: Option<Tensor<B, 2, Bool>>) -> Tensor<B, 2> {
-    match padding {
-        None => hidden.mean_dim(1).squeeze_dim(1),
-        Some(padding) => {
-            let real = padding.bool_not().float();
-            let weight = real.clone() / real.sum_dim(1);
-            weight.unsqueeze_dim::<3>(1).matmul(hidden).squeeze_dim(1)
-        }
+/// The mean over the tokens of each text that are attended to, `[n, h]` to `[texts, h]`.
+fn means<B: Backend>(hidden: Tensor<B, 2>, texts: &[Span]) -> Tensor<B, 2> {
+    let n = hidden.dims()[0];
+    let mut weights = vec![0.0; texts.len() * n];
+    for (row, text) in weights.chunks_exact_mut(n).zip(texts) {
+        row[text.first..][..text.attended].fill(1.0 / text.attended as f32);
     }
+    Tensor::from_data(TensorData::new(weights, [texts.len(), n]), &hidden.device()).matmul(hidden)
 }
 
 /// The values of a tensor, row-major, on the host.

@@ -38,6 +38,32 @@ impl Isa {
             Isa::Avx512 => "avx512-vnni",
         }
     }
+
+    /// Whether this processor has it.
+    pub fn is_present(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni");
+            match self {
+                Isa::Scalar => true,
+                Isa::Avx2 => avx2,
+                Isa::Avx512 => avx2 && avx512,
+                Isa::Neon => false,
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        match self {
+            Isa::Scalar => true,
+            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Isa::Avx2 | Isa::Avx512 => false,
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        (self == Isa::Scalar)
+    }
 }
 
 type Dots = unsafe fn(&[f32], &QueryF32, &mut [f32]);
@@ -146,28 +172,15 @@ impl Kernels {
 
     /// The kernels of `isa`, or `None` where this processor lacks it.
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            let avx512 = is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512vnni");
-            match isa {
-                Isa::Scalar => Some(&SCALAR),
-                Isa::Avx2 => avx2.then_some(&AVX2),
-                Isa::Avx512 => (avx2 && avx512).then_some(&AVX512),
-                Isa::Neon => None,
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        match isa {
-            Isa::Scalar => Some(&SCALAR),
-            Isa::Neon => std::arch::is_aarch64_feature_detected!("neon").then_some(&NEON),
-            Isa::Avx2 | Isa::Avx512 => None,
-        }
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        (isa == Isa::Scalar).then_some(&SCALAR)
+        isa.is_present().then_some(match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &AVX512,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => &NEON,
+            _ => &SCALAR,
+        })
     }
 
     /// The instruction set.
@@ -350,7 +363,7 @@ impl Kernels {
     }
 }
 
-fn whole_rows(len: usize, dim: usize) -> usize {
+pub(crate) fn whole_rows(len: usize, dim: usize) -> usize {
     assert!(len.is_multiple_of(dim), "{len} values in rows of {dim}");
     len / dim
 }

@@ -31,6 +31,7 @@ mod query;
 mod residual;
 mod scalar;
 mod scratch;
+mod transformer;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -51,3 +52,6 @@ pub use residual::{
     pack_factors, unpack_codes, unpack_factors,
 };
 pub use scratch::Scratch;
+pub use transformer::{
+    Activation, AttentionScratch, Block, ByteRows, Heads, MatrixF32, MatrixI8, Sight, TransformerKernels,
+};

@@ -21,10 +21,7 @@ pub(crate) fn run(args: &Args, command: &ModelCommand) -> anyhow::Result<ExitCod
 
 /// Loads a model, says what was understood of it, and tries it.
 fn check(args: &Args, own: &ModelCheckArgs) -> anyhow::Result<ExitCode> {
-    let encoder = match own.path.as_ref().or(args.model.as_ref()) {
-        Some(dir) => ColbertEncoder::from_dir(dir)?,
-        None => model::embedded()?,
-    };
+    let encoder = model::open(args, own.path.as_deref().or(args.model.as_deref()))?;
     let recipe = encoder.recipe();
     let tried = encoder.self_test()?;
     if args.json {

@@ -1,24 +1,21 @@
 //! The network: BERT (Devlin et al. 2019, arXiv:1810.04805), encoder only, for inference.
 //!
-//! Token ids `[b, s]` go in, one hidden state for each token comes out, `[b, s, h]`. Each layer is
-//! post-norm: `x = norm(x + attention(x)); x = norm(x + down(gelu(up(x))))`. Linear layers see the
-//! tokens of a batch as one matrix `[b*s, h]`; only attention knows where a text begins. The three
+//! Token ids `[n]` go in, one hidden state for each token comes out, `[n, h]`. Each layer is
+//! post-norm: `x = norm(x + attention(x)); x = norm(x + down(gelu(up(x))))`. The three
 //! projections of attention are one matrix, `[h, 3h]`, so that they are one product.
 //!
 //! RoBERTa, XLM-R and DistilBERT compute the same; their tensors have other names ([`Names`]), and their positions
 //! are counted otherwise. The XLM-R of jina-colbert-v2 has rotary positions instead of a table.
 
 use burn::prelude::*;
-use burn::tensor::module;
-use burn::tensor::ops::AttentionModuleOptions;
 use rayon::prelude::*;
 
 use super::config::{BertConfig, Family};
-use super::layers::{LayerNorm, Linear, activate};
+use super::layers::{LayerNorm, Layers};
 use super::rotary::Rotary;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::ops::Ops;
+use crate::ops::{Middle, Ops, Precision, Seen};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
@@ -87,15 +84,16 @@ impl BertConfig {
 
 /// What the parts of a network are read from.
 struct Source<'a, B: Backend> {
-    weights: Weights<'a>,
+    weights: &'a Weights<'a>,
     names: &'static Names,
     config: &'a BertConfig,
+    precision: Precision,
     device: &'a B::Device,
 }
 
 impl<B: Backend> Source<'_, B> {
     fn norm(&self, name: &str) -> Result<LayerNorm<B>> {
-        LayerNorm::load(&self.weights, name, self.config.hidden_size, true, self.config.layer_norm_eps, self.device)
+        LayerNorm::load(self.weights, name, self.config.hidden_size, true, self.config.layer_norm_eps, self.device)
     }
 
     /// The table `name`, `[rows, h]`.
@@ -138,30 +136,29 @@ impl<B: Backend> Embeddings<B> {
         })
     }
 
-    /// `[b*s, h]`.
-    fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
-        let [b, s] = batch.ids.dims();
-        let words = module::embedding(self.word.clone(), batch.ids.clone());
-        let x = match &batch.positions {
-            Some(positions) => words + module::embedding(self.position.clone(), positions.clone()),
-            None if self.rotary => words + self.position.clone().unsqueeze::<3>(),
-            None => words + self.position.clone().narrow(0, 0, s).unsqueeze::<3>(),
+    /// `[n, h]`.
+    fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2>
+    where
+        B: Ops,
+    {
+        let words = self.word.clone().select(0, batch.ids.clone());
+        let positions = match self.rotary {
+            true => self.position.clone().expand(words.dims()),
+            false => self.position.clone().select(0, batch.positions.clone()),
         };
-        let h = x.dims()[2];
-        self.norm.forward(x.reshape([b * s, h]))
+        B::add_norm(words, Some(positions), &self.norm)
     }
 }
 
-/// One layer: attention, then two linear layers with a GELU between, each added to its input and normalised.
-struct Layer<B: Backend> {
-    query_key_value: Linear<B>,
-    attention_out: Linear<B>,
+/// One layer: attention, then two linear layers with an activation between, each added to its input and normalised.
+struct Layer<B: Ops> {
+    query_key_value: B::Linear,
+    attention_out: B::Linear,
     attention_norm: LayerNorm<B>,
-    up: Linear<B>,
-    activation: Activation,
-    down: Linear<B>,
+    up: B::Linear,
+    middle: Middle,
+    down: B::Linear,
     norm: LayerNorm<B>,
-    heads: usize,
 }
 
 impl<B: Ops> Layer<B> {
@@ -169,84 +166,61 @@ impl<B: Ops> Layer<B> {
         let (names, config) = (from.names, from.config);
         let (h, wide) = (config.hidden_size, config.intermediate_size);
         let name = |part: &str| format!("{}.{at}.{part}", names.layer);
-        let linear = |part: &str, shape| Linear::load(&from.weights, &[name(part)], shape, true, from.device);
+        let layers = Layers::<B> { weights: from.weights, precision: from.precision, device: from.device };
+        let linear = |part: &str, shape| layers.linear(&[name(part)], shape, true);
         let attention: Vec<String> = names.query_key_value.iter().map(|part| name(part)).collect();
-        let shape = [h, 3 * h / attention.len()];
         Ok(Self {
-            query_key_value: Linear::load(&from.weights, &attention, shape, true, from.device)?,
+            query_key_value: layers.linear(&attention, [h, 3 * h / attention.len()], true)?,
             attention_out: linear(names.attention_out, [h, h])?,
             attention_norm: from.norm(&name(names.attention_norm))?,
             up: linear(names.up, [h, wide])?,
-            activation: config.activation,
+            middle: Middle::Plain(config.activation),
             down: linear(names.down, [wide, h])?,
             norm: from.norm(&name(names.norm))?,
-            heads: config.num_attention_heads,
         })
     }
 
-    /// `x` is `[b*s, h]`.
-    fn forward(&self, x: Tensor<B, 2>, seen: &Seen<B>) -> Tensor<B, 2> {
-        let a = self.attention(x.clone(), seen);
-        let x = self.attention_norm.forward(self.attention_out.forward(a) + x);
-        let wide = activate(self.activation, self.up.forward(x.clone()));
-        self.norm.forward(self.down.forward(wide) + x)
+    /// `x` is `[n, h]`.
+    fn forward(&self, x: Tensor<B, 2>, seen: &Seen<'_>) -> Tensor<B, 2> {
+        let a = B::self_attention(x.clone(), &self.query_key_value, seen);
+        let a = B::linear_layer(a, &self.attention_out, Activation::Identity);
+        let x = B::add_norm(a, Some(x), &self.attention_norm);
+        B::add_norm(B::feed_forward(x.clone(), [&self.up, &self.down], self.middle), Some(x), &self.norm)
     }
-
-    /// `softmax(q k^T / sqrt(h / heads)) v` in each head; `[b*s, h]` to `[b*s, h]`.
-    fn attention(&self, x: Tensor<B, 2>, seen: &Seen<B>) -> Tensor<B, 2> {
-        let [b, s] = seen.shape;
-        let [q, k, v] = B::split_heads(self.query_key_value.forward(x), [b, s, self.heads]);
-        let [q, k] = match &seen.rotary {
-            Some(rotary) => [q, k].map(|x| rotary.turn(x)),
-            None => [q, k],
-        };
-        B::merge_heads(module::attention(q, k, v, seen.mask.clone(), None, AttentionModuleOptions::default()))
-    }
-}
-
-/// What attention knows of a batch.
-struct Seen<B: Backend> {
-    /// `[b, s]`
-    shape: [usize; 2],
-    /// `[b, 1, s, s]`, true where a token (third axis) does not see another (fourth).
-    mask: Option<Tensor<B, 4, Bool>>,
-    rotary: Option<Rotary<B>>,
 }
 
 /// The network.
-pub(crate) struct Bert<B: Backend> {
+pub(crate) struct Bert<B: Ops> {
     embeddings: Embeddings<B>,
     layers: Vec<Layer<B>>,
-    /// The base of rotary positions, and the values of a head.
-    rotary: Option<(f64, usize)>,
+    rotary: Option<Rotary>,
+    heads: usize,
 }
 
 impl<B: Ops> Bert<B> {
     /// Reads the tensors that `config` implies, under their Hugging Face names.
-    pub(crate) fn load(weights: &Weights, config: &BertConfig, device: &B::Device) -> Result<Self> {
+    pub(crate) fn load(
+        weights: &Weights,
+        config: &BertConfig,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Result<Self> {
         let names = config.names();
-        let weights = weights.under(&names.prefixes, "embeddings.word_embeddings.weight");
-        let source = Source::<B> { weights, names, config, device };
+        let weights = &weights.under(&names.prefixes, "embeddings.word_embeddings.weight");
+        let source = Source::<B> { weights, names, config, precision, device };
         let (embeddings, layers) = rayon::join(
             || Embeddings::load(&source),
             || (0..config.num_hidden_layers).into_par_iter().map(|at| Layer::load(&source, at)).collect::<Result<_>>(),
         );
-        let width = config.hidden_size / config.num_attention_heads;
-        Ok(Self { embeddings: embeddings?, layers: layers?, rotary: config.rotary_base.map(|base| (base, width)) })
+        let heads = config.num_attention_heads;
+        let rotary = config.rotary_base.map(|base| Rotary::new(base, config.hidden_size / heads));
+        Ok(Self { embeddings: embeddings?, layers: layers?, rotary, heads })
     }
 
-    /// Hidden states `[b, s, h]` of a batch, `s` at most the number of positions.
-    ///
-    /// No token attends to padding; the rows at padding are values without meaning.
-    pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 3> {
-        let [b, s] = batch.ids.dims();
-        let seen = Seen {
-            shape: [b, s],
-            mask: batch.padding.clone().map(|p| p.reshape([b, 1, 1, s]).expand([b, 1, s, s])),
-            rotary: self.rotary.map(|(base, width)| Rotary::new(base, [s, width], &batch.ids.device())),
-        };
-        let x = self.layers.iter().fold(self.embeddings.forward(batch), |x, layer| layer.forward(x, &seen));
-        let h = x.dims()[1];
-        x.reshape([b, s, h])
+    /// Hidden states `[n, h]` of a batch, whose texts have at most as many tokens as there are positions.
+    pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
+        let (texts, rotary) = (&batch.texts, self.rotary.as_ref());
+        let seen = Seen { texts, heads: self.heads, window: usize::MAX, rotary };
+        self.layers.iter().fold(self.embeddings.forward(batch), |x, layer| layer.forward(x, &seen))
     }
 }

@@ -1,4 +1,4 @@
-//! The networks: token ids `[b, s]` in, one hidden state for each token out, `[b, s, h]`.
+//! The networks: token ids `[n]` in, one hidden state for each token out, `[n, h]`.
 
 mod bert;
 mod config;
@@ -11,14 +11,15 @@ use serde::Deserialize;
 
 use crate::batch::{Batch, Positions};
 use crate::error::{Error, Result};
-use crate::ops::Ops;
+use crate::ops::{Ops, Precision};
 use crate::weights::Weights;
 
 use bert::Bert;
 use config::BertConfig;
 use modernbert::{ModernBert, ModernBertConfig};
 
-pub(crate) use layers::{Linear, activate};
+pub(crate) use layers::{LayerNorm, Layers, activate};
+pub(crate) use rotary::{Angles, Rotary};
 
 /// What a network is, as `config.json` says.
 #[derive(Debug, Clone)]
@@ -142,22 +143,29 @@ fn check_heads(file: &str, hidden: usize, heads: usize, rotated: bool) -> Result
 }
 
 /// A network with its weights.
-pub(crate) enum Backbone<B: Backend> {
+pub(crate) enum Backbone<B: Ops> {
     Bert(Bert<B>),
     ModernBert(ModernBert<B>),
 }
 
 impl<B: Ops> Backbone<B> {
     /// Reads the tensors that `config` implies, under their Hugging Face names.
-    pub(crate) fn load(weights: &Weights, config: &BackboneConfig, device: &B::Device) -> Result<Self> {
+    pub(crate) fn load(
+        weights: &Weights,
+        config: &BackboneConfig,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Result<Self> {
         Ok(match config {
-            BackboneConfig::Bert(config) => Self::Bert(Bert::load(weights, config, device)?),
-            BackboneConfig::ModernBert(config) => Self::ModernBert(ModernBert::load(weights, config, device)?),
+            BackboneConfig::Bert(config) => Self::Bert(Bert::load(weights, config, precision, device)?),
+            BackboneConfig::ModernBert(config) => {
+                Self::ModernBert(ModernBert::load(weights, config, precision, device)?)
+            }
         })
     }
 
-    /// Hidden states `[b, s, h]` of a batch. The rows at padding are values without meaning.
-    pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 3> {
+    /// Hidden states `[n, h]` of a batch.
+    pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         match self {
             Self::Bert(network) => network.forward(batch),
             Self::ModernBert(network) => network.forward(batch),

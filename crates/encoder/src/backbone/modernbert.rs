@@ -6,18 +6,16 @@
 //! config says so.
 
 use burn::prelude::*;
-use burn::tensor::module;
-use burn::tensor::ops::AttentionModuleOptions;
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::layers::{LayerNorm, Linear, activate};
+use super::layers::{LayerNorm, Layers};
 use super::rotary::Rotary;
 use super::{check_heads, check_sizes, config, disagrees, unsupported};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::ops::Ops;
+use crate::ops::{Middle, Ops, Precision, Seen};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
@@ -167,24 +165,22 @@ impl Json {
 }
 
 /// One layer.
-struct Layer<B: Backend> {
+struct Layer<B: Ops> {
     reach: Reach,
     attention_norm: Option<LayerNorm<B>>,
-    query_key_value: Linear<B>,
-    attention_out: Linear<B>,
+    query_key_value: B::Linear,
+    attention_out: B::Linear,
     norm: LayerNorm<B>,
-    up: Linear<B>,
-    activation: Activation,
-    down: Linear<B>,
-    heads: usize,
+    up: B::Linear,
+    middle: Middle,
+    down: B::Linear,
 }
 
 impl<B: Ops> Layer<B> {
-    fn load(weights: &Weights, config: &ModernBertConfig, at: usize, device: &B::Device) -> Result<Self> {
+    fn load(layers: &Layers<B>, config: &ModernBertConfig, at: usize) -> Result<Self> {
         let (h, wide) = (config.hidden_size, config.intermediate_size);
-        let linear =
-            |name: &str, shape, bias| Linear::load(weights, &[format!("layers.{at}.{name}")], shape, bias, device);
-        let norm = |name: &str| config.norm(weights, &format!("layers.{at}.{name}"), device);
+        let linear = |name: &str, shape, bias| layers.linear(&[format!("layers.{at}.{name}")], shape, bias);
+        let norm = |name: &str| config.norm(layers.weights, &format!("layers.{at}.{name}"), layers.device);
         Ok(Self {
             reach: config.layers[at],
             attention_norm: if at == 0 { None } else { Some(norm("attn_norm")?) },
@@ -192,82 +188,36 @@ impl<B: Ops> Layer<B> {
             attention_out: linear("attn.Wo", [h, h], config.attention_bias)?,
             norm: norm("mlp_norm")?,
             up: linear("mlp.Wi", [h, 2 * wide], config.mlp_bias)?,
-            activation: config.activation,
+            middle: Middle::Gated(config.activation),
             down: linear("mlp.Wo", [wide, h], config.mlp_bias)?,
-            heads: config.heads,
         })
     }
 
-    /// `x` is `[b*s, h]`.
-    fn forward(&self, x: Tensor<B, 2>, [global, local]: &[Seen<B>; 2]) -> Tensor<B, 2> {
+    /// `x` is `[n, h]`.
+    fn forward(&self, x: Tensor<B, 2>, [global, local]: &[Seen<'_>; 2]) -> Tensor<B, 2> {
         let seen = if self.reach == Reach::Global { global } else { local };
-        let normed = self.attention_norm.as_ref().map_or_else(|| x.clone(), |norm| norm.forward(x.clone()));
-        let x = x + self.attention_out.forward(self.attention(normed, seen));
-        let up = self.up.forward(self.norm.forward(x.clone()));
-        let wide = up.dims()[1] / 2;
-        let gate = up.clone().narrow(1, wide, wide);
-        x + self.down.forward(activate(self.activation, up.narrow(1, 0, wide)) * gate)
-    }
-
-    /// Rotary attention in each head; `[b*s, h]` to `[b*s, h]`.
-    fn attention(&self, x: Tensor<B, 2>, seen: &Seen<B>) -> Tensor<B, 2> {
-        let [b, s] = seen.shape;
-        let [q, k, v] = B::split_heads(self.query_key_value.forward(x), [b, s, self.heads]);
-        let (q, k) = (seen.rotary.turn(q), seen.rotary.turn(k));
-        let a = B::merge_heads(module::attention(q, k, v, seen.mask.clone(), None, AttentionModuleOptions::default()));
-        match &seen.blind {
-            Some(blind) => {
-                let width = a.dims()[1];
-                a.mask_fill(blind.clone().expand([b * s, width]), 0.0)
-            }
-            None => a,
-        }
-    }
-}
-
-/// What attention of one reach knows of a batch.
-struct Seen<B: Backend> {
-    /// `[b, s]`
-    shape: [usize; 2],
-    /// `[b, 1, s, s]`, true where a token (third axis) does not see another (fourth).
-    mask: Option<Tensor<B, 4, Bool>>,
-    /// `[b*s, 1]`, true for tokens that see none at all: nothing is added to them. A token that expands a query is so
-    /// when the text ends more than half a window before it.
-    blind: Option<Tensor<B, 2, Bool>>,
-    rotary: Rotary<B>,
-}
-
-impl<B: Backend> Seen<B> {
-    /// `window`: how far tokens see, to either side.
-    fn new(batch: &Batch<B>, window: usize, rotary: Rotary<B>) -> Self {
-        let [b, s] = batch.ids.dims();
-        let mut seen = Self { shape: [b, s], mask: None, blind: None, rotary };
-        if batch.attended.iter().all(|n| *n == s) && window + 1 >= s {
-            return seen;
-        }
-        let device = &batch.ids.device();
-        let hidden = |n: usize, i: usize| (0..s).map(move |j| j >= n || i.abs_diff(j) > window);
-        let mask: Vec<bool> = batch.attended.iter().flat_map(|n| (0..s).flat_map(move |i| hidden(*n, i))).collect();
-        let blind: Vec<bool> = mask.chunks_exact(s).map(|row| row.iter().all(|hidden| *hidden)).collect();
-        if blind.contains(&true) {
-            seen.blind = Some(Tensor::from_data(TensorData::new(blind, [b * s, 1]), device));
-        }
-        seen.mask = Some(Tensor::from_data(TensorData::new(mask, [b, 1, s, s]), device));
-        seen
+        let normed = match &self.attention_norm {
+            Some(norm) => B::add_norm(x.clone(), None, norm),
+            None => x.clone(),
+        };
+        let a = B::self_attention(normed, &self.query_key_value, seen);
+        let x = x + B::linear_layer(a, &self.attention_out, Activation::Identity);
+        let normed = B::add_norm(x.clone(), None, &self.norm);
+        x + B::feed_forward(normed, [&self.up, &self.down], self.middle)
     }
 }
 
 /// The network.
-pub(crate) struct ModernBert<B: Backend> {
+pub(crate) struct ModernBert<B: Ops> {
     /// `[vocabulary, h]`
     word: Tensor<B, 2>,
     norm: LayerNorm<B>,
     layers: Vec<Layer<B>>,
     final_norm: LayerNorm<B>,
-    bases: [f64; 2],
+    /// Of global layers and of local ones.
+    rotary: [Rotary; 2],
     window: usize,
-    /// Values of a head.
-    width: usize,
+    heads: usize,
 }
 
 impl ModernBertConfig {
@@ -278,32 +228,35 @@ impl ModernBertConfig {
 
 impl<B: Ops> ModernBert<B> {
     /// Reads the tensors that `config` implies, under their Hugging Face names.
-    pub(super) fn load(weights: &Weights, config: &ModernBertConfig, device: &B::Device) -> Result<Self> {
+    pub(super) fn load(
+        weights: &Weights,
+        config: &ModernBertConfig,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Result<Self> {
         const WORDS: &str = "embeddings.tok_embeddings.weight";
         let weights = &weights.under(&["", "model."], WORDS);
         let shape = [config.vocab_size, config.hidden_size];
-        let layer = |at| Layer::load(weights, config, at, device);
+        let layers = Layers { weights, precision, device };
+        let layer = |at| Layer::load(&layers, config, at);
         Ok(Self {
             word: Tensor::from_data(TensorData::new(weights.read(WORDS, shape)?, shape), device),
             norm: config.norm(weights, "embeddings.norm", device)?,
             layers: (0..config.layers.len()).into_par_iter().map(layer).collect::<Result<_>>()?,
             final_norm: config.norm(weights, "final_norm", device)?,
-            bases: config.bases,
+            rotary: config.bases.map(|base| Rotary::new(base, config.hidden_size / config.heads)),
             window: config.window,
-            width: config.hidden_size / config.heads,
+            heads: config.heads,
         })
     }
 
-    /// Hidden states `[b, s, h]` of a batch. The rows at padding are values without meaning.
-    pub(super) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 3> {
-        let [b, s] = batch.ids.dims();
-        let rotary = |base| Rotary::new(base, [s, self.width], &batch.ids.device());
-        let [global, local] = self.bases.map(rotary);
-        let seen = [Seen::new(batch, s, global), Seen::new(batch, self.window, local)];
-        let words = module::embedding(self.word.clone(), batch.ids.clone());
-        let h = words.dims()[2];
-        let x = self.norm.forward(words.reshape([b * s, h]));
+    /// Hidden states `[n, h]` of a batch.
+    pub(super) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
+        let [global, local] = &self.rotary;
+        let seen = |window, rotary| Seen { texts: &batch.texts, heads: self.heads, window, rotary: Some(rotary) };
+        let seen = [seen(usize::MAX, global), seen(self.window, local)];
+        let x = B::add_norm(self.word.clone().select(0, batch.ids.clone()), None, &self.norm);
         let x = self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen));
-        self.final_norm.forward(x).reshape([b, s, h])
+        B::add_norm(x, None, &self.final_norm)
     }
 }

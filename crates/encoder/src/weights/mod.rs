@@ -169,25 +169,35 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Appends the values of `rows` to `values`.
-    pub(crate) fn append_rows(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+    /// Writes the values of row `at` into `row`.
+    pub(crate) fn read_row(&self, at: usize, row: &mut [f32]) -> Result<()> {
+        fn decode<const N: usize>(data: &[u8], row: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+            row.iter_mut().zip(data.as_chunks().0).for_each(|(x, bytes)| *x = value(*bytes));
+        }
         let row_bytes = self.dtype.bitsize() / 8 * self.width;
-        let data = &self.data[rows.start * row_bytes..rows.end * row_bytes];
-        let start = values.len();
+        let data = &self.data[at * row_bytes..][..row_bytes];
         match self.dtype {
-            Dtype::F16 => values.extend(data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
-            Dtype::BF16 => values.extend(data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
+            Dtype::F16 => decode(data, row, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => decode(data, row, |b| bf16::from_le_bytes(b).to_f32()),
             Dtype::I8 => {
-                for (row, scale) in data.chunks_exact(self.width.max(1)).zip(&self.scales[rows]) {
-                    let scale = f32::from_le_bytes(*scale);
-                    values.extend(row.iter().map(|q| f32::from(q.cast_signed()) * scale));
-                }
+                let scale = f32::from_le_bytes(self.scales[at]);
+                decode(data, row, |[q]| f32::from(q.cast_signed()) * scale);
                 return Ok(()); // the scales were checked
             }
             // `Weights::find` lets through nothing else.
-            _ => values.extend(data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+            _ => decode(data, row, f32::from_le_bytes),
         }
-        finite(self.file, &self.name, rows.start * self.width, values[start..].iter().copied())
+        finite(self.file, &self.name, at * self.width, row.iter().copied())
+    }
+
+    /// Appends the values of `rows` to `values`.
+    pub(crate) fn append_rows(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        for at in rows {
+            let start = values.len();
+            values.resize(start + self.width, 0.0);
+            self.read_row(at, &mut values[start..])?;
+        }
+        Ok(())
     }
 }
 
