@@ -26,8 +26,9 @@ pub(crate) struct Args {
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 
-    /// A model folder to use instead of the one inside the program
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// The model to use instead of the one inside the program: a folder, or the name of a model of the Hugging Face hub,
+    /// OWNER/NAME or OWNER/NAME@REVISION, which is fetched once
+    #[arg(long, global = true, value_name = "MODEL", value_hint = ValueHint::DirPath)]
     pub(crate) model: Option<PathBuf>,
 
     /// The numbers of the model's matrix products: bytes are several times as fast
@@ -60,7 +61,7 @@ pub(crate) enum Command {
     Compact(MaintainArgs),
     /// Write an index's vectors as .npy arrays: vectors.npy, doclens.npy and docids.txt
     Export(ExportArgs),
-    /// Look into model folders
+    /// Look into models, and fetch them
     #[command(subcommand)]
     Model(ModelCommand),
     /// Index and search token embeddings from elsewhere, given as .npy arrays
@@ -72,14 +73,31 @@ pub(crate) enum Command {
 pub(crate) enum ModelCommand {
     /// Say what was understood of a model, and try it; exit code 2 and the reason if it cannot be used
     Check(ModelCheckArgs),
+    /// Fetch a model of the Hugging Face hub, or bring it up to date, and say where it lies
+    ///
+    /// A model that is there already is otherwise used as it is, and nobody is asked whether there is a newer one. HF_HOME
+    /// and HF_HUB_CACHE say where models lie, HF_ENDPOINT where the hub is, HF_TOKEN who asks; with HF_HUB_OFFLINE=1
+    /// nobody is asked anything.
+    #[cfg(feature = "hub")]
+    Fetch(ModelFetchArgs),
+}
+
+#[cfg(feature = "hub")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModelFetchArgs {
+    /// OWNER/NAME or OWNER/NAME@REVISION
+    pub(crate) name: String,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ModelCheckArgs {
-    /// The model folder: of Stanford ColBERT, PyLate, Sentence Transformers, Hugging Face or Latewood [default: the
-    /// model inside the program]
-    #[arg(value_hint = ValueHint::DirPath)]
+    /// A model of Stanford ColBERT, PyLate, Sentence Transformers, Hugging Face or Latewood: its folder, or its name on
+    /// the Hugging Face hub [default: the model inside the program]
+    #[arg(value_name = "MODEL", value_hint = ValueHint::DirPath)]
     pub(crate) path: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 /// DIR holds little-endian C-order .npy arrays: vectors.npy f16 [n, d], unit rows, documents back to back; doclens.npy
@@ -150,6 +168,9 @@ pub(crate) struct VectorsEncodeArgs {
     /// The folder to write, made if it is missing
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) out: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +186,28 @@ pub(crate) struct MeasuredArgs {
     /// A setting of the engine; a wrong name lists those there are
     #[arg(long = "opt", value_name = "KEY=VALUE")]
     pub(crate) options: Vec<String>,
+}
+
+/// What is wanted otherwise than the model says.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Model options")]
+pub(crate) struct EncoderArgs {
+    /// Tokens of a query that the model takes [default: as the model says]
+    #[arg(long, value_name = "N")]
+    pub(crate) query_maxlen: Option<usize>,
+
+    /// Tokens of a document that the model takes [default: as the index was made; a new one as the model says]
+    #[arg(long, value_name = "N")]
+    pub(crate) doc_maxlen: Option<usize>,
+
+    /// Values of a row that are kept, of Matryoshka models [default: as the index was made; a new one with all]
+    #[arg(long, value_name = "N")]
+    pub(crate) dim: Option<usize>,
+
+    /// Pool the rows of a document: so many that are alike become one [default: as the index was made; a new one as the
+    /// model says]
+    #[arg(long, value_name = "F")]
+    pub(crate) pool_factor: Option<f64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -183,6 +226,9 @@ pub(crate) struct SearchArgs {
     /// Search what is indexed as it is, without looking for changes
     #[arg(long)]
     pub(crate) no_refresh: bool,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -194,6 +240,9 @@ pub(crate) struct IndexArgs {
     /// Name every file that is left out, with the reason
     #[arg(short, long)]
     pub(crate) verbose: bool,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -212,6 +261,9 @@ pub(crate) struct ServeArgs {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:8765", value_name = "HOST:PORT")]
     pub(crate) addr: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -243,4 +295,7 @@ pub(crate) struct EvalArgs {
     /// Documents scored on their compressed tokens
     #[arg(long)]
     pub(crate) rescored: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
 }

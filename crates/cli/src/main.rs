@@ -4,6 +4,8 @@
 
 mod args;
 mod commands;
+#[cfg(feature = "hub")]
+mod hub;
 mod model;
 mod output;
 mod progress;

@@ -3,33 +3,67 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::bail;
 use latewood::encoder::{self, ColbertEncoder, Encoder, EncoderOptions};
 
-use crate::args::{Args, Precision};
+use crate::args::{Args, EncoderArgs, Precision};
+#[cfg(feature = "hub")]
+use crate::hub;
 
-/// The model folder asked for, or the model inside the program.
-pub(crate) fn load(args: &Args) -> anyhow::Result<Arc<dyn Encoder>> {
-    Ok(Arc::new(open(args, args.model.as_deref())?))
+/// The model asked for, or the model inside the program, as the user wants it and otherwise as `recorded`: the id of the
+/// model that made the index to be opened.
+pub(crate) fn load(args: &Args, own: &EncoderArgs, recorded: Option<&str>) -> anyhow::Result<Arc<dyn Encoder>> {
+    let encoder = open(args, args.model.as_deref())?;
+    let recorded = recorded.filter(|id| encoder.model_id().same_model(id)).map(EncoderOptions::recorded);
+    Ok(Arc::new(encoder.with_options(&own.options().or(recorded.unwrap_or_default()))?))
 }
 
-/// The model in the folder `dir`, or the model inside the program.
-pub(crate) fn open(args: &Args, dir: Option<&Path>) -> anyhow::Result<ColbertEncoder> {
-    let options = EncoderOptions::with_precision(match args.precision {
-        Precision::Int8 => encoder::Precision::Int8,
-        Precision::F32 => encoder::Precision::F32,
-    });
-    match dir {
-        Some(dir) => Ok(ColbertEncoder::open(dir, options)?),
-        None => embedded(options),
+impl Args {
+    pub(crate) fn precision(&self) -> encoder::Precision {
+        match self.precision {
+            Precision::Int8 => encoder::Precision::Int8,
+            Precision::F32 => encoder::Precision::F32,
+        }
     }
 }
 
+impl EncoderArgs {
+    pub(crate) fn options(&self) -> EncoderOptions {
+        let mut options = EncoderOptions::default();
+        (options.query_maxlen, options.doc_maxlen) = (self.query_maxlen, self.doc_maxlen);
+        (options.dim, options.pool_factor) = (self.dim, self.pool_factor);
+        options
+    }
+}
+
+/// The model in the folder `model`, or of that name on the hub; none is the one inside the program.
+pub(crate) fn open(args: &Args, model: Option<&Path>) -> anyhow::Result<ColbertEncoder> {
+    let Some(model) = model else { return embedded(args.precision()) };
+    if model.is_dir() {
+        return Ok(ColbertEncoder::open(model, args.precision())?);
+    }
+    #[cfg(feature = "hub")]
+    if let Some(name) = model.to_str().and_then(latewood::encoder::HubName::parse) {
+        return hub::load(args, &name);
+    }
+    #[cfg(not(feature = "hub"))]
+    let _ = args;
+    bail!("{}: there is no such folder{}", model.display(), OTHERWISE)
+}
+
+const OTHERWISE: &str = if cfg!(feature = "hub") {
+    ", and a model of the Hugging Face hub is called OWNER/NAME or OWNER/NAME@REVISION"
+} else {
+    ""
+};
+
+/// The model inside the program.
 #[cfg(feature = "embedded")]
-fn embedded(options: EncoderOptions) -> anyhow::Result<ColbertEncoder> {
-    Ok(ColbertEncoder::from_files(encoder::ModelFiles::embedded(), options)?)
+fn embedded(precision: encoder::Precision) -> anyhow::Result<ColbertEncoder> {
+    Ok(ColbertEncoder::from_files(encoder::ModelFiles::embedded(), precision)?)
 }
 
 #[cfg(not(feature = "embedded"))]
-fn embedded(_: EncoderOptions) -> anyhow::Result<ColbertEncoder> {
-    anyhow::bail!("this build of latewood has no model inside: give one with --model DIR")
+fn embedded(_: encoder::Precision) -> anyhow::Result<ColbertEncoder> {
+    bail!("this build of latewood has no model inside: give one with --model")
 }

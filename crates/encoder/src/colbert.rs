@@ -16,8 +16,11 @@ use crate::batch::{self, Input};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::files::{ModelFiles, ModelId};
+#[cfg(feature = "hub")]
+use crate::hub::{self, HubEvent, HubName, HubOptions};
 use crate::network::{Network, Rows};
 use crate::ops::Precision;
+use crate::options::EncoderOptions;
 use crate::pool;
 use crate::recipe::{Norm, Recipe};
 use crate::role::{Prepared, Role};
@@ -25,25 +28,14 @@ use crate::team;
 use crate::tokenize::TextTokenizer;
 use crate::{EncodedDocument, EncodedQuery, Encoder, POOLED_TOKEN, RawRows, Side};
 
-/// How a model is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct EncoderOptions {
-    /// The numbers of its matrix products.
-    pub precision: Precision,
-}
-
-impl EncoderOptions {
-    /// Everything computed in `precision`.
-    pub fn with_precision(precision: Precision) -> Self {
-        Self { precision }
-    }
-}
-
 /// A ColBERT encoder: a network, a projection, and the rules of its [`Recipe`].
 pub struct ColbertEncoder {
     id: ModelId,
     recipe: Recipe,
+    /// The two as the model has them, before there were options.
+    own: (ModelId, Recipe),
+    /// Tokens that the network takes.
+    positions: usize,
     /// What the network is, for people.
     summary: String,
     tokenizer: TextTokenizer,
@@ -59,15 +51,29 @@ impl ColbertEncoder {
     /// When a file is missing, damaged, disagrees with another, or asks for what the encoder does not do; the error
     /// says which and how.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        Self::open(dir, EncoderOptions::default())
+        Self::open(dir, Precision::default())
     }
 
-    /// [`Self::from_dir`] with `options`.
+    /// [`Self::from_dir`], computing in `precision`.
     ///
     /// # Errors
     /// As [`Self::from_dir`].
-    pub fn open(dir: &Path, options: EncoderOptions) -> Result<Self> {
-        Self::load(&Checkpoint::open(dir)?, options)
+    pub fn open(dir: &Path, precision: Precision) -> Result<Self> {
+        Self::load(&Checkpoint::open(&dir.to_path_buf())?, precision)
+    }
+
+    /// Loads the model `name` of the Hugging Face hub, from its cache or, where it is not there, from the hub.
+    ///
+    /// # Errors
+    /// As [`Self::from_dir`], and when the model cannot be fetched.
+    #[cfg(feature = "hub")]
+    pub fn from_hub(
+        name: &HubName,
+        precision: Precision,
+        options: &HubOptions,
+        hear: &dyn Fn(HubEvent<'_>),
+    ) -> Result<Self> {
+        Self::load(&hub::open(name, options, hear)?.0, precision)
     }
 
     /// The default model, compiled in.
@@ -76,32 +82,51 @@ impl ColbertEncoder {
     /// As [`Self::from_files`].
     #[cfg(feature = "embedded")]
     pub fn embedded() -> Result<Self> {
-        Self::from_files(ModelFiles::embedded(), EncoderOptions::default())
+        Self::from_files(ModelFiles::embedded(), Precision::default())
     }
 
     /// Loads a model in our own format from the bytes of its files.
     ///
     /// # Errors
     /// When a file is damaged or disagrees with another; the error says which and how.
-    pub fn from_files(files: ModelFiles, options: EncoderOptions) -> Result<Self> {
-        Self::load(&Checkpoint::of_files(files)?, options)
+    pub fn from_files(files: ModelFiles, precision: Precision) -> Result<Self> {
+        Self::load(&Checkpoint::of_files(files)?, precision)
     }
 
-    fn load(checkpoint: &Checkpoint, options: EncoderOptions) -> Result<Self> {
+    fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let (tokenizer, (network, digest)) = rayon::join(
             || checkpoint.tokenizer(),
-            || (Network::load(checkpoint, options.precision, &Default::default()), checkpoint.digest()),
+            || (Network::load(checkpoint, precision, &Default::default()), checkpoint.digest()),
         );
         let (tokenizer, recipe) = (tokenizer?, checkpoint.recipe.clone());
         checkpoint.check(&tokenizer)?;
+        let id = ModelId::new(&checkpoint.name, &digest);
         Ok(Self {
-            id: ModelId::new(&checkpoint.name, &digest),
+            own: (id.clone(), recipe.clone()),
+            id,
+            positions: checkpoint.backbone.positions(),
             query: Role::new("query", &recipe.query, &tokenizer)?,
             document: Role::new("document", &recipe.document, &tokenizer)?,
             network: network?,
             summary: checkpoint.backbone.summary(),
             recipe,
             tokenizer,
+        })
+    }
+
+    /// The same model, used as `options` want it, whatever was wanted before.
+    ///
+    /// # Errors
+    /// When the model cannot be used so; the error says how it can.
+    pub fn with_options(self, options: &EncoderOptions) -> Result<Self> {
+        let (id, own) = &self.own;
+        let (recipe, recorded) = options.apply(own, self.tokenizer.special_tokens(), self.positions)?;
+        Ok(Self {
+            id: id.with(&recorded),
+            query: Role::new("query", &recipe.query, &self.tokenizer)?,
+            document: Role::new("document", &recipe.document, &self.tokenizer)?,
+            recipe,
+            ..self
         })
     }
 
@@ -115,7 +140,7 @@ impl ColbertEncoder {
         &self.summary
     }
 
-    /// What the model does with a text.
+    /// What is done with a text: what the model says, but for the options.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
@@ -168,28 +193,33 @@ impl ColbertEncoder {
 
     /// The rows of a text that the rules of its role keep, pooled rows last, and their tokens.
     fn keep(&self, text: &Prepared, rows: Rows, role: &Role) -> (Vec<f32>, Vec<u32>) {
-        let dim = self.recipe.dim;
+        let (width, dim) = (self.own.1.dim, self.recipe.dim);
         let mut values = Vec::with_capacity(rows.tokens.len() + rows.pooled.len());
-        let mut token_ids = Vec::with_capacity(text.input.ids.len() + rows.pooled.len() / dim);
+        let mut token_ids = Vec::with_capacity(text.input.ids.len() + rows.pooled.len() / width);
         let kept = role.kept(text).into_iter().zip(&text.input.ids);
-        for ((_, id), row) in kept.zip(rows.tokens.chunks_exact(dim)).filter(|((kept, _), _)| *kept) {
-            values.extend(row);
+        for ((_, id), row) in kept.zip(rows.tokens.chunks_exact(width)).filter(|((kept, _), _)| *kept) {
+            values.extend(&row[..dim]);
             token_ids.push(*id);
         }
-        values.extend(&rows.pooled);
-        token_ids.resize(values.len() / dim, POOLED_TOKEN);
-        if self.recipe.norm == Norm::Unit {
+        let pooling = role.recipe().pooling.as_ref();
+        // Rows of which the model says nothing are compared as unit rows, and so are those to be pooled.
+        if self.recipe.norm == Norm::Unit || (self.recipe.norm == Norm::Unsaid && pooling.is_some()) {
             unit(&mut values, dim);
         }
-        if let Some(pooling) = &role.recipe().pooling {
+        if let Some(pooling) = pooling {
             let whole;
             (values, whole) = pool::pool(&values, dim, pooling);
             token_ids.truncate(whole);
-            token_ids.resize(values.len() / dim, POOLED_TOKEN);
             if pooling.normalize {
                 unit(&mut values, dim);
             }
         }
+        let words = values.len();
+        rows.pooled.chunks_exact(width).for_each(|row| values.extend(&row[..dim]));
+        if self.recipe.norm == Norm::Unit {
+            unit(&mut values[words..], dim);
+        }
+        token_ids.resize(values.len() / dim, POOLED_TOKEN);
         (values, token_ids)
     }
 

@@ -19,6 +19,10 @@ pub enum Error {
         /// What a folder of this kind holds.
         needed: String,
     },
+    /// The model could not be fetched from the hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(Box<crate::hub::HubError>),
     /// The model was tried and does not compute as it should.
     #[error("the self-test failed for {text:?}: {what}")]
     SelfTest {
@@ -97,6 +101,16 @@ pub enum Error {
         max_tokens: usize,
         /// The model's `max_position_embeddings`.
         positions: usize,
+    },
+    /// An option asks for what the model does not do.
+    #[error("{option} is {found}, but {limit}")]
+    Option {
+        /// The option: `doc_maxlen`.
+        option: &'static str,
+        /// Its value.
+        found: String,
+        /// What the model does.
+        limit: String,
     },
     /// The weights are no whole file.
     #[error("{file} ({len} bytes): damaged or cut short: {detail}")]

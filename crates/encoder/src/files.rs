@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 
+use crate::checkpoint::Source;
 use crate::error::{Error, Result};
+use crate::options::EncoderOptions;
 
 /// The files of a model folder, in the order in which the digest reads them.
 pub(crate) const FILE_NAMES: [&str; 4] = [CONFIG, DESCRIPTION, TOKENIZER, WEIGHTS];
@@ -33,16 +36,17 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::MissingFile`] or [`Error::Io`].
     pub fn read(dir: &Path) -> Result<Self> {
+        Self::read_from(&dir.to_path_buf())
+    }
+
+    /// Reads the four files of `source`.
+    pub(crate) fn read_from(source: &dyn Source) -> Result<Self> {
         let read = |file: &'static str| {
-            let path = dir.join(file);
-            match std::fs::read(&path) {
-                Ok(bytes) => Ok(Cow::Owned(bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    let needed = FILE_NAMES.join(", ");
-                    Err(Error::MissingFile { dir: dir.to_path_buf(), file: file.into(), needed })
-                }
-                Err(source) => Err(Error::Io { path, source }),
-            }
+            let missing = || {
+                let (dir, needed) = (source.dir().into(), FILE_NAMES.join(", "));
+                Error::MissingFile { dir, file: file.into(), needed }
+            };
+            source.read(file)?.map(Cow::Owned).ok_or_else(missing)
         };
         Ok(Self {
             config: read(CONFIG)?,
@@ -80,6 +84,15 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] 
     *hasher.finalize().as_bytes()
 }
 
+/// The bytes of the file at `path`, if there is one.
+pub(crate) fn read_if_any(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(source) => Err(Error::Io { path: path.into(), source }),
+    }
+}
+
 impl fmt::Debug for ModelFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut s = f.debug_struct("ModelFiles");
@@ -90,7 +103,8 @@ impl fmt::Debug for ModelFiles {
     }
 }
 
-/// The name of a model and the first 64 bits of its digest: `latewood-mini@3f2a90c17be4d85f`.
+/// The name of a model and the first 64 bits of its digest: `latewood-mini@3f2a90c17be4d85f`. Behind them stands what
+/// documents are encoded otherwise than the model says ([`EncoderOptions`]): `...4d85f?dim=64&doc_maxlen=300`.
 ///
 /// An index records it, and queries encoded by another model are refused by comparing it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -113,10 +127,32 @@ impl ModelId {
         &self.0
     }
 
+    /// The id of the same model with these options.
+    pub(crate) fn with(&self, options: &EncoderOptions) -> Self {
+        let options = options.to_string();
+        Self(if options.is_empty() { self.0.clone() } else { format!("{}?{options}", self.0) })
+    }
+
+    /// Whether `other` is the id of the same model: the same files, whatever it is called and whatever its options are.
+    pub fn same_model(&self, other: &str) -> bool {
+        parts(&self.0).0 == parts(other).0
+    }
+
+    /// Whether `other` is the id of the same model with the same options.
+    pub fn same_rows(&self, other: &str) -> bool {
+        parts(&self.0) == parts(other)
+    }
+
     /// The part before the `@`.
     pub fn name(&self) -> &str {
         self.0.rsplit_once('@').map_or(&self.0, |(name, _)| name)
     }
+}
+
+/// The digest in an id, and the options.
+fn parts(id: &str) -> (&str, &str) {
+    let rest = id.rsplit_once('@').map_or("", |(_, rest)| rest);
+    rest.split_once('?').unwrap_or((rest, ""))
 }
 
 impl fmt::Display for ModelId {
@@ -151,6 +187,14 @@ mod tests {
         let id = ModelId::new("a@b", &[0xab; 32]);
         assert_eq!(id.to_string(), "a@b@abababababababab");
         assert_eq!((id.name(), id.as_str()), ("a@b", "a@b@abababababababab"));
+        let mut options = EncoderOptions::default();
+        assert_eq!(id.with(&options), id);
+        (options.dim, options.doc_maxlen, options.pool_factor) = (Some(64), Some(300), Some(1.5));
+        let other = id.with(&options);
+        assert_eq!(other.as_str(), "a@b@abababababababab?dim=64&doc_maxlen=300&pool_factor=1.5");
+        assert_eq!((other.name(), EncoderOptions::recorded(other.as_str())), ("a@b", options));
+        assert!(id.same_model(other.as_str()) && !id.same_rows(other.as_str()));
+        assert!(id.same_rows("c@abababababababab") && !id.same_model("a@b@abababababababac") && !id.same_model("a@b"));
     }
 
     #[test]

@@ -27,7 +27,8 @@
 //!
 //! `checkpoint` tells the format of a folder and reads it: what the network is, where its `weights` are, which
 //! tokenizer it has, and a [`Recipe`], which says all of the rest in the same words whatever the format. Our own is four
-//! files ([`ModelFiles`], [`Description`]). Everything that could be wrong with a model is found on loading: encoding
+//! files ([`ModelFiles`], [`Description`]). With the feature `hub`, models of the Hugging Face hub are fetched by name, file by
+//! file as the reader asks for them. Everything that could be wrong with a model is found on loading: encoding
 //! fails only if the arithmetic gives values that are not finite, or if the model's rows are no unit rows
 //! ([`Recipe::indexable`]).
 //!
@@ -40,8 +41,11 @@ mod colbert;
 mod description;
 mod error;
 mod files;
+#[cfg(feature = "hub")]
+mod hub;
 mod network;
 mod ops;
+mod options;
 mod pool;
 pub mod recipe;
 mod role;
@@ -52,11 +56,14 @@ mod weights;
 
 use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
 
-pub use colbert::{ColbertEncoder, EncoderOptions};
+pub use colbert::ColbertEncoder;
 pub use description::{Description, PooledRows, Pooling, Role};
 pub use error::{Error, Result};
 pub use files::{ModelFiles, ModelId};
+#[cfg(feature = "hub")]
+pub use hub::{HubError, HubEvent, HubName, HubOptions};
 pub use ops::Precision;
+pub use options::EncoderOptions;
 pub use recipe::Recipe;
 pub use self_test::SelfTest;
 pub use tokenize::{TextTokenizer, Tokens};

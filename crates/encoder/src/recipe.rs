@@ -22,6 +22,9 @@ pub struct Recipe {
     pub norm: Norm,
     /// The rows for the text as a whole.
     pub pooled_rows: Option<PooledRows>,
+    /// How many of a row's first values can stand alone, largest first, the whole row among them; none: the model does
+    /// not say.
+    pub matryoshka: Vec<usize>,
 }
 
 /// The formats of checkpoints.

@@ -105,13 +105,16 @@ impl TextTokenizer {
 
     /// [`Self::parse`], with what a checkpoint adds to its tokenizer.
     pub(crate) fn parse_with(json: &[u8], additions: &Additions) -> Result<Self> {
-        let mut inner = Tokenizer::from_bytes(json).map_err(cause)?;
-        additions.apply(&mut inner)?;
-        inner.with_truncation(None).map_err(cause)?;
-        inner.with_padding(None);
-        // No vocabulary has this word: one without an unknown token fails here, not later.
-        inner.encode_fast("x".repeat(1000), true).map_err(cause)?;
-        let probe = inner.encode_fast("a", true).map_err(cause)?;
+        let (inner, probe) = caught(|| {
+            let mut inner = Tokenizer::from_bytes(json).map_err(cause)?;
+            additions.apply(&mut inner)?;
+            inner.with_truncation(None).map_err(cause)?;
+            inner.with_padding(None);
+            // No vocabulary has this word: one without an unknown token fails here, not later.
+            inner.encode_fast("x".repeat(1000), true).map_err(cause)?;
+            let probe = inner.encode_fast("a", true).map_err(cause)?;
+            Ok((inner, probe))
+        })?;
         let special = probe.get_special_tokens_mask();
         let first = special.iter().position(|m| *m == 0);
         let last = special.iter().rposition(|m| *m == 0);
@@ -172,6 +175,15 @@ impl TextTokenizer {
         }
         Ok(tokens)
     }
+}
+
+/// What `load` gives: the library behind it panics on some damaged files (a decoder that does not parse, a template with
+/// a token that nothing describes), which is their error and not the program's.
+fn caught<T>(load: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(Error::Tokenizer { detail: format!("damaged: {}", text.unwrap_or("its reader panicked")) })
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what the tokenizer's errors are, for map_err")]

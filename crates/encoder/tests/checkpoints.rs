@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use latewood_encoder::{ColbertEncoder, EncoderOptions, Precision, RawRows, Side};
+use latewood_encoder::{ColbertEncoder, Precision, RawRows, Side};
 use serde::Deserialize;
 
 /// Largest difference allowed between two values.
@@ -73,8 +73,7 @@ fn variants() -> Vec<String> {
 }
 
 fn load(variant: &str) -> Result<ColbertEncoder, latewood_encoder::Error> {
-    let exact = EncoderOptions::with_precision(Precision::F32);
-    ColbertEncoder::open(&golden().join("models").join(variant), exact)
+    ColbertEncoder::open(&golden().join("models").join(variant), Precision::F32)
 }
 
 /// The largest difference between two lists of rows, or what keeps them from being compared. Pooled rows stand in an

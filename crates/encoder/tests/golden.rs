@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use latewood_encoder::{ColbertEncoder, Encoder, EncoderOptions, POOLED_TOKEN, Precision};
+use latewood_encoder::{ColbertEncoder, Encoder, POOLED_TOKEN, Precision};
 use serde::Deserialize;
 
 /// Largest difference allowed between two values.
@@ -13,7 +13,7 @@ const TOLERANCE: f32 = 1e-4;
 
 static ENCODER: LazyLock<ColbertEncoder> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/latewood-mini");
-    ColbertEncoder::open(&dir, EncoderOptions::with_precision(Precision::F32)).unwrap()
+    ColbertEncoder::open(&dir, Precision::F32).unwrap()
 });
 
 static GOLDEN: LazyLock<Golden> =

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use latewood_encoder::{ColbertEncoder, Encoder, EncoderOptions, Error, ModelFiles, ModelId, POOLED_TOKEN};
+use latewood_encoder::{ColbertEncoder, Encoder, Error, ModelFiles, ModelId, POOLED_TOKEN, Precision};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ impl Small {
     }
 
     fn load(&self) -> Result<ColbertEncoder, Error> {
-        ColbertEncoder::from_files(self.files(), EncoderOptions::default())
+        ColbertEncoder::from_files(self.files(), Precision::default())
     }
 }
 
@@ -218,7 +218,7 @@ fn weights_cut_short_are_refused() {
     let mut files = Small::new().files();
     let weights = files.weights.to_mut();
     weights.truncate(weights.len() - 1);
-    let text = ColbertEncoder::from_files(files, EncoderOptions::default()).unwrap_err().to_string();
+    let text = ColbertEncoder::from_files(files, Precision::default()).unwrap_err().to_string();
     assert!(text.starts_with("model.safetensors (") && text.contains("damaged or cut short"), "{text}");
 }
 

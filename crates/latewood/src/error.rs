@@ -67,6 +67,20 @@ pub enum Error {
         /// The index's model.
         found: String,
     },
+    /// The index was made by the same model, used otherwise.
+    #[error(
+        "{}: the index was made with {}, and this asks for {}; leave the options away, or delete the folder and index \
+         again",
+        index.display(), options(found), options(expected)
+    )]
+    OtherOptions {
+        /// The index.
+        index: PathBuf,
+        /// The model at hand, and its options.
+        expected: String,
+        /// The index's model, and its options.
+        found: String,
+    },
     /// The index is of another folder.
     #[error("{}: this is the index of {}, which does not hold {}", index.display(), root.display(), folder.display())]
     OtherFolder {
@@ -135,6 +149,14 @@ impl Error {
             }
             _ => false,
         }
+    }
+}
+
+/// The options in the id of a model, for people.
+fn options(id: &str) -> String {
+    match latewood_encoder::EncoderOptions::recorded(id).to_string() {
+        options if options.is_empty() => "the model's own settings".into(),
+        options => options.replace('&', " and "),
     }
 }
 

@@ -34,9 +34,12 @@ impl TextIndex {
             opened.map_err(|e| if matches!(e, engine::Error::NoIndex { .. }) { not_indexed() } else { e.into() })?;
         let searcher = index.searcher()?;
         let found = searcher.info().model.unwrap_or_default();
-        if found != encoder.model_id().as_str() {
-            let expected = encoder.model_id().as_str().into();
-            return Err(Error::OtherModel { index: location.index, expected, found });
+        let (index_path, expected) = (|| location.index.clone(), || encoder.model_id().as_str().into());
+        if !encoder.model_id().same_model(&found) {
+            return Err(Error::OtherModel { index: index_path(), expected: expected(), found });
+        }
+        if !encoder.model_id().same_rows(&found) {
+            return Err(Error::OtherOptions { index: index_path(), expected: expected(), found });
         }
         let catalog = Catalog::from_payload(searcher.payload(), &location.index)?;
         let catalog = catalog.ok_or_else(|| Error::NoText { index: location.index.clone() })?;
@@ -50,6 +53,19 @@ impl TextIndex {
             })?,
         };
         Ok(Self { index, encoder, root, within })
+    }
+
+    /// The id of the model that made the index at `location`, if there is one: what it says of
+    /// [`EncoderOptions`](latewood_encoder::EncoderOptions) is what the index is to be opened with.
+    ///
+    /// # Errors
+    /// When the index is damaged.
+    pub fn model(location: &Location) -> Result<Option<String>> {
+        match MmapDirectory::open(&location.index).and_then(Index::open) {
+            Ok(index) => Ok(index.searcher()?.info().model),
+            Err(engine::Error::NoIndex { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens the index at `location`, making an empty one where there is none.

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let collection = Collection::read(&own.dir)?;
-    let encoder = model::load(args)?;
+    let encoder = model::load(args, &own.encoder, None)?;
     let progress = Progress::new(args.quiet);
     let report = eval::evaluate(&collection, &*encoder, &options(args, own), &|event| progress.eval(event))?;
     progress.clear();

@@ -11,7 +11,7 @@ use crate::output;
 
 pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
-    let index = super::open_or_create(args, own.path.as_deref())?;
+    let index = super::open_or_create(args, own.path.as_deref(), &own.encoder)?;
     let report = super::sync(args, &index)?;
     let seconds = start.elapsed().as_secs_f64();
     if args.json {

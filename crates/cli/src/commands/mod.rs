@@ -13,18 +13,22 @@ use std::path::Path;
 
 use latewood::{Error, Location, SyncOptions, SyncReport, TextIndex};
 
-use crate::args::Args;
+use crate::args::{Args, EncoderArgs};
 use crate::progress::Progress;
 use crate::{model, output};
 
 /// Opens the index for `path`, making one if there is none.
-fn open_or_create(args: &Args, path: Option<&Path>) -> anyhow::Result<TextIndex> {
-    Ok(TextIndex::open_or_create(Location::find(path, args.index.as_deref())?, model::load(args)?)?)
+fn open_or_create(args: &Args, path: Option<&Path>, encoder: &EncoderArgs) -> anyhow::Result<TextIndex> {
+    let location = Location::find(path, args.index.as_deref())?;
+    let encoder = model::load(args, encoder, TextIndex::model(&location)?.as_deref())?;
+    Ok(TextIndex::open_or_create(location, encoder)?)
 }
 
 /// Opens the index for `path`.
-fn open(args: &Args, path: Option<&Path>) -> anyhow::Result<TextIndex> {
-    Ok(TextIndex::open(Location::find(path, args.index.as_deref())?, model::load(args)?)?)
+fn open(args: &Args, path: Option<&Path>, encoder: &EncoderArgs) -> anyhow::Result<TextIndex> {
+    let location = Location::find(path, args.index.as_deref())?;
+    let encoder = model::load(args, encoder, TextIndex::model(&location)?.as_deref())?;
+    Ok(TextIndex::open(location, encoder)?)
 }
 
 /// Brings an index up to date, under a progress bar. A folder without documents gets no index.

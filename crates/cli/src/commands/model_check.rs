@@ -1,4 +1,4 @@
-//! `latewood model check`
+//! `latewood model`
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -16,12 +16,15 @@ const NAMED: usize = 6;
 pub(crate) fn run(args: &Args, command: &ModelCommand) -> anyhow::Result<ExitCode> {
     match command {
         ModelCommand::Check(own) => check(args, own),
+        #[cfg(feature = "hub")]
+        ModelCommand::Fetch(own) => crate::hub::fetch(args, own),
     }
 }
 
 /// Loads a model, says what was understood of it, and tries it.
 fn check(args: &Args, own: &ModelCheckArgs) -> anyhow::Result<ExitCode> {
     let encoder = model::open(args, own.path.as_deref().or(args.model.as_deref()))?;
+    let encoder = encoder.with_options(&own.encoder.options())?;
     let recipe = encoder.recipe();
     let tried = encoder.self_test()?;
     if args.json {

@@ -12,9 +12,9 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         return Err(latewood::Error::EmptyQuery.into());
     }
     let index = if own.no_refresh {
-        super::open(args, own.path.as_deref())?
+        super::open(args, own.path.as_deref(), &own.encoder)?
     } else {
-        let index = super::open_or_create(args, own.path.as_deref())?;
+        let index = super::open_or_create(args, own.path.as_deref(), &own.encoder)?;
         super::refresh(args, &index)?;
         index
     };

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::args::{Args, StatusArgs};
+use crate::args::{Args, EncoderArgs, StatusArgs};
 use crate::output::{self, bytes};
 
 pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let index = super::open(args, own.path.as_deref())?;
+    let index = super::open(args, own.path.as_deref(), &EncoderArgs::default())?;
     let reader = index.reader()?;
     let info = reader.info();
     let catalog = reader.catalog();

@@ -2,21 +2,49 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::files::read_if_any;
 use crate::weights::WeightFile;
 
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const PICKLED: &str = "pytorch_model.bin";
 
-pub(super) struct Folder {
-    dir: PathBuf,
+/// Where the files of a model are: in a folder, or on their way into one (`hub`).
+pub(crate) trait Source {
+    /// What the model is called, as one word.
+    fn name(&self) -> String;
+
+    /// The folder, for errors to name.
+    fn dir(&self) -> &Path;
+
+    /// The bytes of `file`, if the model has it.
+    fn read(&self, file: &str) -> Result<Option<Vec<u8>>>;
+}
+
+impl Source for PathBuf {
+    fn name(&self) -> String {
+        let dir = self.canonicalize().unwrap_or_else(|_| self.clone());
+        let name = dir.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
+        name.replace(char::is_whitespace, "-")
+    }
+
+    fn dir(&self) -> &Path {
+        self
+    }
+
+    fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        read_if_any(&self.join(file))
+    }
+}
+
+pub(super) struct Folder<'a> {
+    source: &'a dyn Source,
     files: Files,
     /// By the folder that they lie in.
     weights: BTreeMap<String, Vec<WeightFile>>,
@@ -25,16 +53,14 @@ pub(super) struct Folder {
 /// The files that were read, by their path.
 type Files = BTreeMap<String, Cow<'static, [u8]>>;
 
-impl Folder {
-    pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.into(), files: BTreeMap::new(), weights: BTreeMap::new() }
+impl<'a> Folder<'a> {
+    pub(super) fn new(source: &'a dyn Source) -> Self {
+        Self { source, files: BTreeMap::new(), weights: BTreeMap::new() }
     }
 
-    /// The name of the folder, as one word.
+    /// What the model is called.
     pub(super) fn name(&self) -> String {
-        let dir = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
-        let name = dir.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
-        name.replace(char::is_whitespace, "-")
+        self.source.name()
     }
 
     /// The files that were read, weights apart.
@@ -42,20 +68,10 @@ impl Folder {
         (self.files, self.weights)
     }
 
-    /// The bytes of `file`, if there is one.
-    fn read(&self, file: &str) -> Result<Option<Vec<u8>>> {
-        let path = self.dir.join(file);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(source) => Err(Error::Io { path, source }),
-        }
-    }
-
     /// The bytes of `file`, remembered, if there is one.
     fn remember(&mut self, file: &str) -> Result<Option<&[u8]>> {
         if !self.files.contains_key(file) {
-            let Some(bytes) = self.read(file)? else { return Ok(None) };
+            let Some(bytes) = self.source.read(file)? else { return Ok(None) };
             self.files.insert(file.into(), Cow::Owned(bytes));
         }
         Ok(self.files.get(file).map(AsRef::as_ref))
@@ -80,7 +96,7 @@ impl Folder {
     }
 
     fn missing(&self, file: &str, needed: String) -> Error {
-        Error::MissingFile { dir: self.dir.clone(), file: file.into(), needed }
+        Error::MissingFile { dir: self.source.dir().into(), file: file.into(), needed }
     }
 
     /// The weights in the folder `at`, one file or several; safetensors before a pickle.
@@ -98,7 +114,7 @@ impl Folder {
                 if let Some(index) = self.json_if_any::<Index>(&file)? {
                     return self.shards(at, &file, index);
                 }
-            } else if let Some(bytes) = self.read(&file)? {
+            } else if let Some(bytes) = self.source.read(&file)? {
                 return Ok(vec![WeightFile { name: file, bytes: bytes.into() }]);
             }
         }
@@ -118,7 +134,8 @@ impl Folder {
                 });
             }
             let name = format!("{at}{name}");
-            let bytes = self.read(&name)?.ok_or_else(|| self.missing(&name, format!("the shards of {index_file}")))?;
+            let bytes =
+                self.source.read(&name)?.ok_or_else(|| self.missing(&name, format!("the shards of {index_file}")))?;
             Ok(WeightFile { name, bytes: bytes.into() })
         };
         names.into_iter().map(shard).collect()

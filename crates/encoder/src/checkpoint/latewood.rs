@@ -54,5 +54,6 @@ fn recipe(description: &Description, backbone: &BackboneConfig) -> Recipe {
         }],
         norm: Norm::Unit,
         pooled_rows: description.pooled_rows.clone(),
+        matryoshka: Vec::new(),
     }
 }

@@ -13,6 +13,7 @@
 mod dense;
 mod folder;
 mod latewood;
+mod matryoshka;
 mod native;
 mod plain;
 mod pylate;
@@ -21,7 +22,6 @@ mod transformer;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::Deserialize;
 
@@ -33,6 +33,7 @@ use crate::tokenize::{Additions, TextTokenizer};
 use crate::weights::{WeightFile, Weights};
 
 use folder::Folder;
+pub(crate) use folder::Source;
 
 const MODULES: &str = "modules.json";
 const OPTIONS: &str = "config_sentence_transformers.json";
@@ -52,12 +53,12 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads the model in `dir`, whatever its format.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
-        if dir.join(DESCRIPTION).exists() {
-            return latewood::read(ModelFiles::read(dir)?);
+    /// Reads the model in `source`, whatever its format.
+    pub(crate) fn open(source: &dyn Source) -> Result<Self> {
+        if source.read(DESCRIPTION)?.is_some() {
+            return latewood::read(ModelFiles::read_from(source)?);
         }
-        let mut folder = Folder::new(dir);
+        let mut folder = Folder::new(source);
         match folder.json_if_any::<Vec<Module>>(MODULES)? {
             Some(modules) => {
                 let options: Kind = folder.json_if_any(OPTIONS)?.unwrap_or_default();
@@ -191,9 +192,10 @@ fn split(modules: &[Module]) -> Result<(&Module, &[Module])> {
 }
 
 /// The value of a format's reader, from what they all read alike.
-fn assemble(mut folder: Folder, transformer: transformer::Transformer, recipe: Recipe) -> Result<Checkpoint> {
+fn assemble(mut folder: Folder, transformer: transformer::Transformer, mut recipe: Recipe) -> Result<Checkpoint> {
     let transformer::Transformer { at, backbone, additions, .. } = transformer;
     check_dim(&recipe)?;
+    recipe.matryoshka = matryoshka::dims(&mut folder, &at, &recipe)?;
     folder.weights(&at)?;
     for dense in &recipe.projection {
         if let Place::Folder(place) = &dense.place {

@@ -98,6 +98,7 @@ pub(super) fn read(mut folder: Folder, modules: &[Module]) -> Result<Checkpoint>
         document,
         projection: steps.projection,
         pooled_rows: None,
+        matryoshka: Vec::new(),
     };
     assemble(folder, transformer, recipe)
 }

@@ -64,6 +64,7 @@ fn finish(folder: Folder, transformer: Transformer, options: &Options) -> Result
         projection: Vec::new(),
         norm: Norm::Unsaid,
         pooled_rows: None,
+        matryoshka: Vec::new(),
     };
     assemble(folder, transformer, recipe)
 }

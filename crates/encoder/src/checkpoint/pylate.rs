@@ -60,8 +60,16 @@ pub(super) fn read(mut folder: Folder, modules: &[Module]) -> Result<Checkpoint>
     let dim = projection.last().map_or(hidden, |dense| dense.output);
     let query = role(&mut transformer, &options, true)?;
     let document = role(&mut transformer, &options, false)?;
-    let recipe =
-        Recipe { format: Format::PyLate, dim, query, document, projection, norm: Norm::Unit, pooled_rows: None };
+    let recipe = Recipe {
+        format: Format::PyLate,
+        dim,
+        query,
+        document,
+        projection,
+        norm: Norm::Unit,
+        pooled_rows: None,
+        matryoshka: Vec::new(),
+    };
     assemble(folder, transformer, recipe)
 }
 

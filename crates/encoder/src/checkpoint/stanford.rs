@@ -64,8 +64,16 @@ pub(super) fn read(mut folder: Folder) -> Result<Checkpoint> {
         activation: Activation::Identity,
         residual: false,
     }];
-    let recipe =
-        Recipe { format: Format::Stanford, dim, query, document, projection, norm: Norm::Unit, pooled_rows: None };
+    let recipe = Recipe {
+        format: Format::Stanford,
+        dim,
+        query,
+        document,
+        projection,
+        norm: Norm::Unit,
+        pooled_rows: None,
+        matryoshka: Vec::new(),
+    };
     assemble(folder, transformer, recipe)
 }
 

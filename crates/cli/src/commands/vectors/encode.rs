@@ -11,7 +11,7 @@ use crate::{model, output};
 
 pub(super) fn run(args: &Args, own: &VectorsEncodeArgs) -> anyhow::Result<ExitCode> {
     let collection = Collection::read(&own.collection)?;
-    let encoder = model::load(args)?;
+    let encoder = model::load(args, &own.encoder, None)?;
     let progress = Progress::new(args.quiet);
     let show = |done: usize, total: usize| progress.show("encoding", "", done as u64, total as u64);
     let written = vectors::encode(&collection, &*encoder, &own.out, show)?;
