@@ -60,6 +60,8 @@ fn what_is_wrong_with_arrays_or_settings_is_named() {
     fails(&[&build[..], &["--opt", "bit=4"]].concat(), &["bit=4", "bits"]);
     fails(&[&build[..], &["--opt", "bits=3"]].concat(), &["bits = 3", "1, 2 or 4"]);
     fails(&[&build[..], &["--opt", "part_rows=0"]].concat(), &["part_rows=0"]);
+    fails(&[&build[..], &["--opt", "memory=1M"]].concat(), &["memory = 1048576 bytes", "64 MiB"]);
+    fails(&[&build[..], &["--opt", "memory=many"]].concat(), &["memory=many", "K, M or G"]);
 
     let array = dir.path().join("arrays/doclens.npy");
     let good = fs::read(&array).unwrap();

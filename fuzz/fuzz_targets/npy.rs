@@ -53,7 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let folder = FOLDER.path();
     fs::write(folder.join(name), file).expect("room for it");
-    if let Ok(mut documents) = Documents::open(folder) {
+    if let Ok(mut documents) = Documents::open(folder).and_then(|documents| documents.with_token_ids(folder)) {
         while let Ok(Some(_)) = documents.next_document() {}
     }
     let _ = read_queries(folder);

@@ -10,11 +10,29 @@ use latewood_engine::{
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::Documents;
 use crate::error::{Error, Result};
+use crate::{Document, Documents};
 
-/// A part is committed at this many rows, unless said otherwise: about as many as one shard takes.
-pub const PART_ROWS: usize = 4 << 20;
+/// How to build.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct BuildOptions {
+    /// What the index is made with.
+    pub index: IndexOptions,
+    /// Bytes of memory to keep to ([`IndexWriter::limit_memory`]); beyond them go some 30 for each document.
+    pub memory: Option<usize>,
+    /// Rows at which a part is committed; `None` for as many as one shard takes.
+    pub part_rows: Option<usize>,
+    /// Whether to train with the rows' vocabulary ids, where there are any.
+    pub token_ids: bool,
+}
+
+impl BuildOptions {
+    /// Of an index made with `index`: with token ids, and no limit on memory.
+    pub fn new(index: IndexOptions) -> Self {
+        Self { index, memory: None, part_rows: None, token_ids: true }
+    }
+}
 
 /// What has been built.
 #[derive(Debug, Clone)]
@@ -89,25 +107,24 @@ pub fn search(path: &Path) -> Result<Searcher> {
     }
 }
 
-/// Builds an index of the documents of `folder` at `path`, each known by its position, in parts of `part_rows` rows; or
-/// goes on with a build of the same arrays and options that ended before its time. `read` hears of documents read.
+/// Builds an index of the documents of `folder` at `path`, each known by its position, part by part; or goes on with a build
+/// of the same arrays and index options that ended before its time. `read` hears of documents read.
 ///
 /// # Errors
-/// When the arrays do not read or hold no unit rows, there is another index at `path`, or the disk refuses. What has been
-/// committed by then is kept for the next try; where nothing has, no index is left.
+/// When the arrays do not read or hold no unit rows, there is another index at `path`, memory is too little, or the disk
+/// refuses. What has been committed by then is kept for the next try; where nothing has, no index is left.
 pub fn build(
     folder: &Path,
     path: &Path,
-    options: IndexOptions,
-    part_rows: usize,
+    options: BuildOptions,
     progress: &dyn Progress,
     read: &dyn Fn(usize, usize),
 ) -> Result<Built> {
-    let documents = Documents::open(folder)?;
-    let (new, state) = (!path.exists(), State::new(&documents, &options));
+    let documents = open(folder, &options)?;
+    let (new, state) = (!path.exists(), State::new(&documents, &options.index));
     let reading = Duration::ZERO;
-    let mut build = Build { folder, documents, state, part_rows, committed: 0, progress, read, reading };
-    let built = build.run(path, options);
+    let mut build = Build { folder, documents, state, options, committed: 0, progress, read, reading };
+    let built = build.run(path);
     if built.is_err() && new && build.committed == 0 {
         // What went wrong is told by the error; a folder that holds nothing would be in the way of other arrays.
         let _ = std::fs::remove_dir_all(path);
@@ -115,11 +132,16 @@ pub fn build(
     built
 }
 
+fn open(folder: &Path, options: &BuildOptions) -> Result<Documents> {
+    let documents = Documents::open(folder)?;
+    if options.token_ids { documents.with_token_ids(folder) } else { Ok(documents) }
+}
+
 struct Build<'a> {
     folder: &'a Path,
     documents: Documents,
     state: State,
-    part_rows: usize,
+    options: BuildOptions,
     /// Documents that a commit holds.
     committed: usize,
     progress: &'a dyn Progress,
@@ -128,16 +150,17 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn run(&mut self, path: &Path, options: IndexOptions) -> Result<Built> {
+    fn run(&mut self, path: &Path) -> Result<Built> {
         let payload = self.state.to_payload()?;
         let directory = MmapDirectory::create(path)?;
-        let (index, found) = match Index::create(directory, options.payload(payload)) {
+        let (index, found) = match Index::create(directory, self.options.index.clone().payload(payload)) {
             Ok(index) => (index, 0),
             Err(exists @ engine::Error::IndexExists { .. }) => self.resume(path, exists)?,
             Err(e) => return Err(e.into()),
         };
         (self.state.done, self.committed) = (found, found);
         let mut writer = index.writer()?;
+        self.options.memory.map_or(Ok(()), |bytes| writer.limit_memory(bytes))?;
         if found == 0 {
             self.train(&mut writer)?;
         }
@@ -169,21 +192,26 @@ impl Build<'_> {
     /// Trains the codec for all that is to come on rows from everywhere in it, and commits it.
     fn train(&mut self, writer: &mut IndexWriter) -> Result<()> {
         let start = Instant::now();
-        let (mut documents, dim) = (Documents::open(self.folder)?, self.documents.dim());
+        let (mut documents, dim) = (open(self.folder, &self.options)?, self.documents.dim());
         let mut sampler = writer.sampler(documents.rows() as u64);
-        let mut sample = Vec::new();
+        let (mut sample, mut token_ids) = (Vec::new(), Vec::new());
         while let Some(len) = documents.next_len() {
             let taken = taken(&mut sampler, len);
             if taken.is_empty() {
                 documents.skip(1)?;
             } else if let Some(document) = documents.next_document()? {
-                check(self.folder, document.position, &document.values, dim)?;
+                check(self.folder, &document, dim)?;
                 taken.iter().for_each(|&row| sample.extend_from_slice(&document.values[row * dim..][..dim]));
+                token_ids.extend(document.token_ids.iter().flat_map(|ids| taken.iter().map(|&row| ids[row])));
             }
         }
         self.reading += start.elapsed();
         if !sample.is_empty() {
-            writer.train(TokenEmbeddings::new(sample, dim)?, documents.rows() as u64, self.progress)?;
+            let mut sample = TokenEmbeddings::new(sample, dim)?;
+            if !token_ids.is_empty() {
+                sample = sample.with_token_ids(token_ids)?;
+            }
+            writer.train(sample, documents.rows() as u64, self.progress)?;
         }
         writer.commit(Some(&self.state.to_payload()?), self.progress)?;
         Ok(())
@@ -191,14 +219,14 @@ impl Build<'_> {
 
     /// Adds documents until they make a part.
     fn add_part(&mut self, writer: &mut IndexWriter) -> Result<()> {
-        let mut rows = 0;
         // A part has a document at least.
-        while rows < self.part_rows.max(1) {
+        let (mut rows, part_rows) = (0, self.options.part_rows.unwrap_or(writer.shard_tokens()).max(1));
+        while rows < part_rows {
             let start = Instant::now();
             let next = self.documents.next_document()?;
             self.reading += start.elapsed();
             let Some(document) = next else { break };
-            let embeddings = check(self.folder, document.position, &document.values, self.documents.dim())?;
+            let embeddings = check(self.folder, &document, self.documents.dim())?;
             rows += embeddings.len();
             writer.add(DocId(document.position), embeddings)?;
             if document.position % 1024 == 0 {
@@ -216,15 +244,21 @@ fn taken(sampler: &mut Sampler, len: usize) -> Vec<usize> {
 }
 
 /// A document's rows, or what is wrong with them.
-fn check<'v>(folder: &Path, position: u64, values: &'v [f32], dim: usize) -> Result<TokenEmbeddingsRef<'v>> {
-    TokenEmbeddingsRef::new(values, dim)
-        .map_err(|e| Error::Input { file: folder.join(crate::VECTORS), detail: format!("document {position}: {e}") })
+fn check<'v>(folder: &Path, document: &'v Document, dim: usize) -> Result<TokenEmbeddingsRef<'v>> {
+    let rows = TokenEmbeddingsRef::new(&document.values, dim).map_err(|e| {
+        let detail = format!("document {}: {e}", document.position);
+        Error::Input { file: folder.join(crate::VECTORS), detail }
+    })?;
+    match &document.token_ids {
+        Some(ids) => Ok(rows.with_token_ids(ids)?),
+        None => Ok(rows),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DOC_LENS, NpyWriter, VECTORS, write_lens};
+    use crate::{DOC_LENS, NpyWriter, TOKEN_IDS, VECTORS, write_lens};
     use half::f16;
     use latewood_engine::{QueryEmbeddings, SearchParams, Stage};
     use std::cell::Cell;
@@ -259,6 +293,11 @@ mod tests {
         write_lens(&dir.join(DOC_LENS), &vec![5; documents]).unwrap();
     }
 
+    /// Parts of 10 documents.
+    fn options(bits: u32) -> BuildOptions {
+        BuildOptions { part_rows: Some(50), ..BuildOptions::new(IndexOptions::new(8).bits(bits)) }
+    }
+
     fn hits(path: &Path) -> Vec<latewood_engine::Hit> {
         let query = QueryEmbeddings::new(row(3), 8).unwrap();
         search(path).unwrap().search(&query, &SearchParams::new(60)).unwrap().hits
@@ -269,8 +308,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, whole) = (dir.path().join("ix"), dir.path().join("whole"));
         arrays(dir.path(), 60);
-        let options = || IndexOptions::new(8);
-        let build = |path: &Path, progress: &dyn Progress| build(dir.path(), path, options(), 50, progress, &|_, _| ());
+        let build = |path: &Path, progress: &dyn Progress| build(dir.path(), path, options(4), progress, &|_, _| ());
         assert_eq!(build(&whole, &()).unwrap().found, 0);
 
         // Two parts, then three more, then the rest.
@@ -284,7 +322,7 @@ mod tests {
                 "what there is, is sound"
             );
         }
-        let other = super::build(dir.path(), &path, options().bits(2), 50, &(), &|_, _| ()).unwrap_err();
+        let other = super::build(dir.path(), &path, options(2), &(), &|_, _| ()).unwrap_err();
         assert!(matches!(other, Error::OtherBuild { .. }), "{other}");
         assert_eq!(build(&path, &()).unwrap().found, 50);
         assert_eq!(hits(&path), hits(&whole));
@@ -293,11 +331,54 @@ mod tests {
     }
 
     #[test]
+    fn token_ids_are_read_where_they_are_and_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        arrays(dir.path(), 60);
+        let codec = |name: &str, options: BuildOptions| {
+            let path = dir.path().join(name);
+            build(dir.path(), &path, options, &(), &|_, _| ())
+                .map(|_| std::fs::read(path.join("codec-000001.lwc")).unwrap())
+        };
+        let write = |ids: &[i64]| {
+            let mut array = NpyWriter::<i64>::create(&dir.path().join(TOKEN_IDS), &[]).unwrap();
+            array.write(ids).unwrap();
+            array.finish().unwrap();
+        };
+        let without = BuildOptions { token_ids: false, ..options(4) };
+        let plain = codec("plain", options(4)).unwrap();
+        write(&(0..300).map(|row| row * 37 % 5 - 1).collect::<Vec<_>>());
+        assert!(codec("aware", options(4)).unwrap() != plain);
+        assert!(codec("unwanted", without.clone()).unwrap() == plain);
+        write(&(0..300).map(|row| row << 30).collect::<Vec<_>>());
+        let text = codec("large", options(4)).unwrap_err().to_string();
+        assert!(text.contains(TOKEN_IDS) && text.contains("id 4294967296"), "{text}");
+        write(&[1; 299]);
+        let text = codec("few", options(4)).unwrap_err().to_string();
+        assert!(text.contains(TOKEN_IDS) && text.contains("299 ids") && text.contains("300 rows"), "{text}");
+        assert!(codec("few", without).unwrap() == plain);
+    }
+
+    #[test]
+    fn a_build_within_little_memory_leaves_nothing_when_it_is_too_little() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ix");
+        arrays(dir.path(), 60);
+        let within = |bytes| {
+            let options = BuildOptions { memory: Some(bytes), ..options(4) };
+            build(dir.path(), &path, options, &(), &|_, _| ())
+        };
+        let text = within(1000).unwrap_err().to_string();
+        assert!(text.contains("memory = 1000 bytes") && !path.exists(), "{text}");
+        within(64 << 20).unwrap();
+        assert_eq!(hits(&path).len(), 60);
+    }
+
+    #[test]
     fn a_build_that_ended_before_its_first_part_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ix");
         arrays(dir.path(), 60);
-        let cancelled = build(dir.path(), &path, IndexOptions::new(8), 50, &Parts(Cell::new(0)), &|_, _| ());
+        let cancelled = build(dir.path(), &path, options(4), &Parts(Cell::new(0)), &|_, _| ());
         assert!(cancelled.is_err() && !path.exists());
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `vectors.npy` | f16 `[n, d]` | unit rows, documents back to back |
 //! | `doclens.npy` | i32 `[docs]` | rows of each document; their sum is `n` |
-//! | `token_ids.npy` | i64 `[n]` | optional: the vocabulary id of each row, negative where it has none; not read here |
+//! | `token_ids.npy` | i64 `[n]` | optional: the vocabulary id of each row, negative where it has none |
 //! | `queries.npy` | f32 `[queries, longest, d]` | padded with zeros; a row's norm is its weight |
 //! | `qlens.npy` | i32 `[queries]` | rows of each query |
 //!
@@ -23,7 +23,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use latewood_engine::QueryEmbeddings;
 
-pub use build::{Built, PART_ROWS, build, is_unfinished, search};
+pub use build::{BuildOptions, Built, build, is_unfinished, search};
 pub use error::{Error, Result};
 pub use export::export;
 use npy::NpyReader;
@@ -40,10 +40,14 @@ pub const QUERIES: &str = "queries.npy";
 /// The file of the queries' lengths.
 pub const QUERY_LENS: &str = "qlens.npy";
 
+/// The token id of a row that is no token's.
+pub const NO_TOKEN: u32 = u32::MAX;
+
 /// The documents of a folder, read in order.
 #[derive(Debug)]
 pub struct Documents {
     vectors: NpyReader<f16>,
+    token_ids: Option<NpyReader<i64>>,
     lens: Vec<usize>,
     dim: usize,
     next: usize,
@@ -57,6 +61,9 @@ pub struct Document {
     pub position: u64,
     /// `[n, d]` row-major.
     pub values: Vec<f32>,
+    /// `[n]`: the rows' vocabulary ids, [`NO_TOKEN`] where there is none; `None` where they are not asked for or not
+    /// there ([`Documents::with_token_ids`]).
+    pub token_ids: Option<Vec<u32>>,
 }
 
 impl Documents {
@@ -73,7 +80,15 @@ impl Documents {
         if sum != rows {
             return Err(doc_lens.bad(format!("its lengths sum to {sum}, {VECTORS} has {rows} rows")));
         }
-        Ok(Self { vectors, lens, dim, next: 0, halves: Vec::new() })
+        Ok(Self { vectors, token_ids: None, lens, dim, next: 0, halves: Vec::new() })
+    }
+
+    /// With the rows' vocabulary ids, if `dir` has them; to be asked for before the first document is read.
+    ///
+    /// # Errors
+    /// As [`Documents::open`].
+    pub fn with_token_ids(self, dir: &Path) -> Result<Self> {
+        Ok(Self { token_ids: open_token_ids(&dir.join(TOKEN_IDS), self.rows())?, ..self })
     }
 
     /// Number of documents.
@@ -99,6 +114,7 @@ impl Documents {
         let end = self.next.saturating_add(count).min(self.lens.len());
         let rows: usize = self.lens[self.next..end].iter().sum();
         self.next = end;
+        self.token_ids.iter_mut().try_for_each(|ids| ids.skip(rows))?;
         self.vectors.skip(rows * self.dim)
     }
 
@@ -117,10 +133,31 @@ impl Documents {
         self.vectors.read(&mut self.halves)?;
         let mut values = vec![0.0; len * self.dim];
         self.halves.convert_to_f32_slice(&mut values);
+        let token_ids = self.token_ids.as_mut().map(|ids| read_token_ids(ids, len)).transpose()?;
         let position = self.next as u64;
         self.next += 1;
-        Ok(Some(Document { position, values }))
+        Ok(Some(Document { position, values, token_ids }))
     }
+}
+
+/// The file of vocabulary ids, if there is one: as many as `rows`.
+fn open_token_ids(path: &Path, rows: usize) -> Result<Option<NpyReader<i64>>> {
+    if !path.try_exists().map_err(|e| Error::io("open", path, e))? {
+        return Ok(None);
+    }
+    let ids = NpyReader::<i64>::open(path)?;
+    match ids.shape()? {
+        [count] if count == rows => Ok(Some(ids)),
+        [count] => Err(ids.bad(format!("has {count} ids, {VECTORS} has {rows} rows"))),
+    }
+}
+
+/// The next `count` ids.
+fn read_token_ids(ids: &mut NpyReader<i64>, count: usize) -> Result<Vec<u32>> {
+    let read = ids.read_vec(count)?;
+    let token = |&id: &i64| if id < 0 { Ok(NO_TOKEN) } else { u32::try_from(id).map_err(|_| id) };
+    let token_ids: Result<Vec<u32>, i64> = read.iter().map(token).collect();
+    token_ids.map_err(|id| ids.bad(format!("id {id} is over {}", u32::MAX)))
 }
 
 /// The queries of a folder.

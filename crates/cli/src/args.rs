@@ -101,8 +101,8 @@ pub(crate) struct ModelCheckArgs {
 }
 
 /// DIR holds little-endian C-order .npy arrays: vectors.npy f16 [n, d], unit rows, documents back to back; doclens.npy
-/// i32 [docs]; optionally token_ids.npy i64 [n]; queries.npy f32 [queries, longest, d], padded with zeros; qlens.npy i32
-/// [queries]. Documents and queries are known by their position, from 0.
+/// i32 [docs]; optionally token_ids.npy i64 [n], which makes building faster; queries.npy f32 [queries, longest, d],
+/// padded with zeros; qlens.npy i32 [queries]. Documents and queries are known by their position, from 0.
 #[derive(Debug, Subcommand)]
 pub(crate) enum VectorsCommand {
     /// Build an index of the documents of DIR

@@ -26,6 +26,14 @@ pub enum Error {
         /// Values a row.
         dim: usize,
     },
+    /// Token ids that are not one for each row.
+    #[error("{ids} token ids do not fit {rows} rows")]
+    TokenIds {
+        /// Number of ids given.
+        ids: usize,
+        /// Number of rows.
+        rows: usize,
+    },
     /// A value is NaN or infinite.
     #[error("token embeddings hold a value that is not finite: row {row}, column {column} is {value}")]
     NotFinite {

@@ -3,7 +3,8 @@
 //! A document is a matrix of unit token vectors `[n, d]`, a query a matrix `[q, d]`, and the score is late
 //! interaction (ColBERT, Khattab and Zaharia 2020): for each query row the largest dot product with a row of
 //! the document, summed. The engine takes vectors and caller's keys ([`DocId`]) and gives back keys and
-//! scores; it knows nothing of text, tokens or models.
+//! scores; it knows nothing of text or models, and of a row's token no more than a number, if it is given
+//! ([`TokenEmbeddings::with_token_ids`]).
 //!
 //! # A tour
 //! * [`TokenEmbeddings`], [`QueryEmbeddings`]: the only input, checked when made.

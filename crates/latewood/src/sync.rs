@@ -435,7 +435,7 @@ impl<'a> Sync<'a> {
             for ((doc, _), encoded) in batch.iter().zip(self.index.encoder.encode_documents(&texts)?) {
                 self.report.truncated += usize::from(encoded.truncated);
                 self.report.tokens += encoded.embeddings.view().len() as u64;
-                self.writer.add(*doc, encoded.embeddings.view())?;
+                self.writer.add(*doc, encoded.embeddings.view().with_token_ids(&encoded.token_ids)?)?;
             }
             self.report.passages += batch.len();
         }

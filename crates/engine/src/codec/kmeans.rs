@@ -7,7 +7,6 @@ use super::assign::Assigner;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 
-const ITERATIONS: usize = 8;
 /// Passes for the leaders of groups, which need not be good.
 const GROUP_ITERATIONS: usize = 3;
 
@@ -16,16 +15,29 @@ pub(super) fn cluster(
     rows: &[f32],
     dim: usize,
     count: usize,
+    passes: usize,
+    backend: &dyn Backend,
+    rng: &mut ChaCha8Rng,
+    step: impl FnMut(usize, usize) -> bool,
+) -> Result<Vec<f32>> {
+    debug_assert!(count > 0 && count <= rows.len() / dim);
+    let centroids = sample(rows, dim, count, rng);
+    improve(rows, dim, centroids, passes, backend, rng, step)
+}
+
+/// `centroids` `[c, d]` after so many passes over `rows`, as [`cluster`] makes them.
+pub(super) fn improve(
+    rows: &[f32],
+    dim: usize,
+    mut centroids: Vec<f32>,
+    passes: usize,
     backend: &dyn Backend,
     rng: &mut ChaCha8Rng,
     mut step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<f32>> {
-    let n = rows.len() / dim;
-    debug_assert!(count <= n && count > 0);
-    let mut centroids = sample(rows, dim, count, rng);
-    let mut assigned = vec![0; n];
-    for pass in 0..ITERATIONS {
-        if !step(pass, ITERATIONS) {
+    let mut assigned = vec![0; rows.len() / dim];
+    for pass in 0..passes {
+        if !step(pass, passes) {
             return Err(Error::Cancelled);
         }
         let assigner = Assigner::new(centroids, dim, backend);

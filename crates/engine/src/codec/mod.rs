@@ -23,6 +23,7 @@ mod encode;
 mod kmeans;
 mod levels;
 mod rotation;
+mod token_aware;
 mod train;
 
 use std::fmt;
@@ -37,7 +38,7 @@ use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
 
 pub(crate) use encode::CodedTokens;
 pub use train::Sampler;
-pub(crate) use train::{Shape, train};
+pub(crate) use train::{Sample, Shape, train};
 
 /// The bits a dimension that the format knows.
 pub const SUPPORTED_BITS: [u32; 3] = [1, 2, 4];

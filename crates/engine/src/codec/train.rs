@@ -5,14 +5,16 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::assign::Assigner;
-use super::{ByteRows, MAX_CENTROIDS, Parts, kmeans, levels, rotation, to_f32};
+use super::{ByteRows, MAX_CENTROIDS, Parts, kmeans, levels, rotation, to_f32, token_aware};
 use crate::backend::Backend;
 use crate::error::Result;
 
+/// Passes of k-means over a sample without token ids.
+const ITERATIONS: usize = 8;
 /// Rows sampled for each centroid.
 const ROWS_PER_CENTROID: usize = 40;
-/// Bytes that a sample may take.
-const SAMPLE_BYTES: usize = 256 << 20;
+/// A sample that is not all there is has as many rows for each centroid at least.
+const LEAST_ROWS_PER_CENTROID: usize = 8;
 /// Rows rotated at a time.
 const ROTATE_ROWS: usize = 1 << 12;
 /// Residual values that the levels are trained on.
@@ -25,6 +27,11 @@ fn centroid_count(tokens: u64) -> usize {
     (1 << wanted.max(1.0).log2().floor() as u32).min(MAX_CENTROIDS)
 }
 
+/// As many centroids as a sample of `n` out of `total` rows can tell.
+fn most_centroids(n: usize, total: u64) -> usize {
+    if n as u64 >= total { n } else { 1 << (n / LEAST_ROWS_PER_CENTROID).max(1).ilog2() }
+}
+
 /// Chooses, one after the other, which rows a codec is trained on ([`crate::IndexWriter::sampler`]).
 #[derive(Debug)]
 pub struct Sampler {
@@ -35,9 +42,9 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler over `total` rows of `dim` values.
-    pub(crate) fn new(total: u64, dim: usize, seed: u64) -> Self {
-        let wanted = (centroid_count(total) * ROWS_PER_CENTROID).min(SAMPLE_BYTES / (dim * size_of::<f32>()));
+    /// A sampler over `total` rows of `dim` values, of up to `bytes`.
+    pub(crate) fn new(total: u64, dim: usize, seed: u64, bytes: usize) -> Self {
+        let wanted = (centroid_count(total) * ROWS_PER_CENTROID).min(bytes / (dim * size_of::<f32>()));
         Self::small(total, wanted as u64, dim, seed)
     }
 
@@ -61,6 +68,30 @@ impl Sampler {
     }
 }
 
+/// Rows to train a codec on.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// `[n, d]`
+    pub(crate) rows: Vec<f32>,
+    /// `[n]`: the rows' tokens, if they are known of all rows.
+    pub(crate) token_ids: Option<Vec<u32>>,
+}
+
+impl Sample {
+    /// Without rows.
+    pub(crate) fn new() -> Self {
+        Self { rows: Vec::new(), token_ids: Some(Vec::new()) }
+    }
+
+    /// Hears of the token of the row added last.
+    pub(crate) fn push_id(&mut self, id: Option<u32>) {
+        match (&mut self.token_ids, id) {
+            (Some(ids), Some(id)) => ids.push(id),
+            _ => self.token_ids = None,
+        }
+    }
+}
+
 /// What a codec is to be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
@@ -70,9 +101,9 @@ pub(crate) struct Shape {
     pub(crate) fine: bool,
 }
 
-/// Trains a codec for an index of `total` rows on a sample `rows` `[n, d]` of them.
+/// Trains a codec for an index of `total` rows on a `sample` of them.
 pub(crate) fn train(
-    mut rows: Vec<f32>,
+    sample: Sample,
     shape: Shape,
     total: u64,
     seed: u64,
@@ -80,6 +111,7 @@ pub(crate) fn train(
     step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Parts> {
     let Shape { dim, bits, fine } = shape;
+    let Sample { mut rows, token_ids } = sample;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let matrix = rotation::random(dim, &mut rng);
     let lanes = QueryF32::new(&matrix, dim);
@@ -88,8 +120,12 @@ pub(crate) fn train(
         rows.copy_from_slice(&rotation::rotate(backend, &lanes, rows));
     }
     let n = rows.len() / dim;
-    let count = centroid_count(total).min(n);
-    let centroids = ByteRows::new(&kmeans::cluster(&rows, dim, count, backend, &mut rng, step)?, dim);
+    let count = centroid_count(total).min(most_centroids(n, total));
+    let centroids = match token_ids {
+        Some(ids) => token_aware::cluster(&mut rows, &ids, dim, count, backend, &mut rng, step),
+        None => kmeans::cluster(&rows, dim, count, ITERATIONS, backend, &mut rng, step),
+    };
+    let centroids = ByteRows::new(&centroids?, dim);
     let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend);
     let (values, mean_rms) = residual_values(&rows, &assigner, dim);
     drop(rows);
@@ -143,10 +179,10 @@ mod tests {
 
     #[test]
     fn a_sample_has_the_wanted_size() {
-        let mut sampler = Sampler::new(100_000, 8, 1);
+        let mut sampler = Sampler::new(100_000, 8, 1, usize::MAX);
         let taken = (0..100_000).filter(|_| sampler.take()).count();
         assert_eq!(taken, centroid_count(100_000) * ROWS_PER_CENTROID);
-        let mut small = Sampler::new(10, 8, 1);
+        let mut small = Sampler::new(10, 8, 1, usize::MAX);
         assert_eq!((0..10).filter(|_| small.take()).count(), 10);
     }
 }

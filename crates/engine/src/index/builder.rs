@@ -8,28 +8,31 @@ use std::sync::Arc;
 use half::f16;
 use latewood_simd::ResidualTokens;
 
+use super::budget::Budget;
 use super::manifest::CodecEntry;
 use super::spool::{SpoolReader, append_f32};
 use super::writer::{next_file, open_shard};
 use super::{LiveShard, Progress, Snapshot, Stage, policy};
 use crate::backend::Backend;
-use crate::codec::{self, CodedTokens, ResidualCodec, Sampler, Shape};
+use crate::codec::{self, CodedTokens, ResidualCodec, Sample, Sampler, Shape};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::ids::{DocId, DocOrd};
 use crate::shard::ShardWriter;
 
-/// Tokens coded at a time.
-const CODE_TOKENS: usize = 1 << 15;
-/// A commit starts another shard at this many tokens.
-pub(super) const SHARD_TOKENS: usize = 4 << 20;
+/// Where a build runs, and within what.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) directory: &'a dyn Directory,
+    pub(super) backend: &'a dyn Backend,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) budget: Budget,
+}
 
 /// Adds shards of the waiting documents, and of the live ones of `outgrown`, to `next`: of `codec`, or of a new one.
 pub(super) fn build(
-    directory: &dyn Directory,
-    backend: &dyn Backend,
+    site: Site<'_>,
     next: &mut Snapshot,
-    progress: &dyn Progress,
     codec: Option<Arc<ResidualCodec>>,
     waiting: &SpoolReader<'_>,
     outgrown: &[LiveShard],
@@ -39,14 +42,14 @@ pub(super) fn build(
     let codec = match codec {
         Some(codec) => codec,
         None => {
-            let mut sampler = Sampler::new(total, next.manifest.dim, next.manifest.seed);
+            let mut sampler = Sampler::new(total, next.manifest.dim, next.manifest.seed, site.budget.sample_bytes);
             let sample = sample(waiting, outgrown, &mut sampler)?;
-            train(directory, backend, next, progress, sample, total)?
+            train(site, next, sample, total)?
         }
     };
     let batch = Batch { docs: Vec::new(), rows: Vec::new() };
-    let mut builder = Builder { directory, backend, next, progress, codec, batch, shard: None, done: 0, total };
-    waiting.for_each(|doc, rows| builder.add(doc, |out| append_f32(rows, out)))?;
+    let mut builder = Builder { site, next, codec, batch, shard: None, done: 0, total };
+    waiting.for_each(|doc, rows, _| builder.add(doc, |out| append_f32(rows, out)))?;
     builder.finish_shard()?;
     for (doc, live, ord) in in_order(outgrown)? {
         let rows = live.shard.decode(ord)?;
@@ -82,7 +85,7 @@ pub(super) fn fitting_codec(
     }
     let manifest = &snapshot.manifest;
     let mut sampler = Sampler::small(waiting.rows(), policy::DRIFT_TOKENS, manifest.dim, manifest.seed);
-    let sample = sample(waiting, &[], &mut sampler)?;
+    let sample = sample(waiting, &[], &mut sampler)?.rows;
     let distance = |codec: Arc<ResidualCodec>| {
         let sum = codec.encode(backend, &sample).scale_sum(codec.scales());
         (sum, codec)
@@ -96,41 +99,34 @@ pub(super) fn fitting_codec(
     Ok(nearest.filter(fits).map(|(_, codec)| codec))
 }
 
-/// A sample of all that is to be coded, `[n, d]`.
-fn sample(waiting: &SpoolReader<'_>, outgrown: &[LiveShard], sampler: &mut Sampler) -> Result<Vec<f32>> {
-    let mut sample = Vec::new();
-    waiting.for_each(|_, rows: &[f16]| {
-        let rows = rows.chunks_exact(sampler.dim());
-        rows.for_each(|row| {
+/// A sample of all that is to be coded. Shards do not say which tokens theirs were.
+fn sample(waiting: &SpoolReader<'_>, outgrown: &[LiveShard], sampler: &mut Sampler) -> Result<Sample> {
+    let (mut sample, dim) = (Sample::new(), sampler.dim());
+    waiting.for_each(|_, rows: &[f16], ids| {
+        for (at, row) in rows.chunks_exact(dim).enumerate() {
             if sampler.take() {
-                append_f32(row, &mut sample)
+                append_f32(row, &mut sample.rows);
+                sample.push_id(ids.map(|ids| ids[at]));
             }
-        });
+        }
         Ok(())
     })?;
     for live in outgrown {
         for ord in live.docs() {
-            let rows = live.shard.decode(ord)?;
-            let rows = rows.chunks_exact(sampler.dim());
-            rows.for_each(|row| {
+            for row in live.shard.decode(ord)?.chunks_exact(dim) {
                 if sampler.take() {
-                    sample.extend_from_slice(row)
+                    sample.rows.extend_from_slice(row);
+                    sample.push_id(None);
                 }
-            });
+            }
         }
     }
     Ok(sample)
 }
 
-/// Trains a codec on `sample` `[n, d]`, for an index of `total` tokens, writes it, and takes it into `next`.
-pub(super) fn train(
-    directory: &dyn Directory,
-    backend: &dyn Backend,
-    next: &mut Snapshot,
-    progress: &dyn Progress,
-    sample: Vec<f32>,
-    total: u64,
-) -> Result<Arc<ResidualCodec>> {
+/// Trains a codec on `sample`, for an index of `total` tokens, writes it, and takes it into `next`.
+pub(super) fn train(site: Site<'_>, next: &mut Snapshot, sample: Sample, total: u64) -> Result<Arc<ResidualCodec>> {
+    let Site { directory, backend, progress, .. } = site;
     let manifest = &mut next.manifest;
     let shape = Shape { dim: manifest.dim, bits: manifest.bits, fine: manifest.fine };
     let parts = codec::train(sample, shape, total, manifest.seed, backend, |done, of| {
@@ -147,10 +143,8 @@ pub(super) fn train(
 
 /// Codes documents, which come in ascending order, into one shard after the other.
 struct Builder<'a> {
-    directory: &'a dyn Directory,
-    backend: &'a dyn Backend,
+    site: Site<'a>,
     next: &'a mut Snapshot,
-    progress: &'a dyn Progress,
     codec: Arc<ResidualCodec>,
     batch: Batch,
     /// The shard being written, and its file.
@@ -172,11 +166,11 @@ impl Builder<'_> {
         let before = self.batch.rows.len();
         append(&mut self.batch.rows);
         self.batch.docs.push((doc, (self.batch.rows.len() - before) / self.codec.dim()));
-        if self.batch.rows.len() < CODE_TOKENS * self.codec.dim() {
+        if self.batch.rows.len() < self.site.budget.code_tokens * self.codec.dim() {
             return Ok(());
         }
         self.code()?;
-        let full = self.shard.as_ref().is_some_and(|(shard, _)| shard.token_count() >= SHARD_TOKENS);
+        let full = self.shard.as_ref().is_some_and(|(shard, _)| shard.token_count() >= self.site.budget.shard_tokens);
         if full { self.finish_shard() } else { Ok(()) }
     }
 
@@ -184,10 +178,10 @@ impl Builder<'_> {
         if self.batch.docs.is_empty() {
             return Ok(());
         }
-        if self.progress.cancelled() {
+        if self.site.progress.cancelled() {
             return Err(Error::Cancelled);
         }
-        let coded = self.codec.encode(self.backend, &self.batch.rows);
+        let coded = self.codec.encode(self.site.backend, &self.batch.rows);
         self.batch.rows.clear();
         let mut start = 0;
         for (doc, len) in std::mem::take(&mut self.batch.docs) {
@@ -195,14 +189,14 @@ impl Builder<'_> {
                 Some(shard) => shard,
                 none => {
                     let name = next_file(&mut self.next.manifest.next_file, "shard", "lws");
-                    none.insert((ShardWriter::create(self.directory, &name, self.codec.clone())?, name))
+                    none.insert((ShardWriter::create(self.site.directory, &name, self.codec.clone())?, name))
                 }
             };
             shard.add(doc, &slice(&self.codec, &coded, start, len))?;
             start += len;
         }
         self.done += start as u64;
-        self.progress.report(Stage::Code, self.done, self.total);
+        self.site.progress.report(Stage::Code, self.done, self.total);
         Ok(())
     }
 
@@ -210,8 +204,8 @@ impl Builder<'_> {
     fn finish_shard(&mut self) -> Result<()> {
         self.code()?;
         if let Some((shard, name)) = self.shard.take() {
-            shard.finish(self.directory)?;
-            self.next.shards.push(open_shard(self.directory, name, &self.codec)?);
+            shard.finish(self.site.directory)?;
+            self.next.shards.push(open_shard(self.site.directory, name, &self.codec)?);
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use super::builder::{self, SHARD_TOKENS};
+use super::budget::Budget;
+use super::builder::{self, Site};
 use super::policy::Group;
 use super::spool::SpoolReader;
 use super::writer::{next_file, open_shard};
@@ -24,6 +25,7 @@ use crate::shard::ShardWriter;
 pub struct Merge {
     directory: Arc<dyn Directory>,
     backend: Arc<dyn Backend>,
+    budget: Budget,
     group: Group,
     /// What the merge makes: shards, and a codec if they get a new one.
     made: Snapshot,
@@ -50,6 +52,7 @@ impl Merge {
     pub(super) fn new(
         directory: Arc<dyn Directory>,
         backend: Arc<dyn Backend>,
+        budget: Budget,
         snapshot: &mut Snapshot,
         group: Group,
     ) -> Self {
@@ -57,11 +60,11 @@ impl Merge {
         let mut made = snapshot.without_shards();
         let first = snapshot.manifest.next_file;
         // Names are one more than the counter; a codec, and shards of which the last may be small.
-        snapshot.manifest.next_file += 2 + tokens / SHARD_TOKENS as u64;
+        snapshot.manifest.next_file += 2 + tokens / budget.shard_tokens as u64;
         made.manifest.next_file = first;
         let numbers = first + 1..snapshot.manifest.next_file + 1;
         let sources = group.shards.iter().map(|live| live.entry.file.clone()).collect();
-        Self { directory, backend, group, made, ticket: Arc::new(Ticket { numbers, sources }) }
+        Self { directory, backend, budget, group, made, ticket: Arc::new(Ticket { numbers, sources }) }
     }
 
     pub(super) fn ticket(&self) -> Weak<Ticket> {
@@ -80,15 +83,9 @@ impl Merge {
     pub fn run(&mut self, progress: &dyn Progress) -> Result<()> {
         if self.group.drifted {
             let none = SpoolReader::empty(&*self.directory);
-            return builder::build(
-                &*self.directory,
-                &*self.backend,
-                &mut self.made,
-                progress,
-                None,
-                &none,
-                &self.group.shards,
-            );
+            let (directory, backend, budget) = (&*self.directory, &*self.backend, self.budget);
+            let site = Site { directory, backend, progress, budget };
+            return builder::build(site, &mut self.made, None, &none, &self.group.shards);
         }
         let name = next_file(&mut self.made.manifest.next_file, "shard", "lws");
         join(&*self.directory, &name, &self.group.shards, progress)?;

@@ -3,6 +3,7 @@
 //! Files are written once; what is live is said by the manifest alone, and a commit replaces it atomically.
 //! A reader pins the manifest it opened, one writer at a time holds the lock.
 
+mod budget;
 mod builder;
 mod manifest;
 mod merge;

@@ -10,8 +10,6 @@ use crate::error::Result;
 
 /// As many shards of one codec may stand side by side.
 const MAX_SHARDS: usize = 8;
-/// A merge makes no shard of more tokens.
-const MAX_MERGED_TOKENS: usize = 8 << 20;
 /// Tokens have drifted when they lie this many times as far from their centroids as those of the training sample.
 const DRIFT: f64 = 1.2;
 /// A codec trained on fewer tokens knows too little for that to be told, and is outgrown soon.
@@ -34,11 +32,11 @@ pub(super) struct Group {
     pub(super) drifted: bool,
 }
 
-/// Which of `shards` to rewrite together.
+/// Which of `shards` to rewrite together, into shards of up to `limit` tokens.
 ///
 /// # Errors
 /// When a shard is damaged.
-pub(super) fn plan(shards: &[LiveShard], policy: Policy) -> Result<Vec<Group>> {
+pub(super) fn plan(shards: &[LiveShard], policy: Policy, limit: usize) -> Result<Vec<Group>> {
     let mut codecs: Vec<u64> = shards.iter().map(|s| s.entry.codec).collect();
     codecs.sort_unstable();
     codecs.dedup();
@@ -47,16 +45,16 @@ pub(super) fn plan(shards: &[LiveShard], policy: Policy) -> Result<Vec<Group>> {
         let mut own: Vec<&LiveShard> = shards.iter().filter(|s| s.entry.codec == codec).collect();
         own.sort_by_key(|s| s.shard.token_count());
         match policy {
-            Policy::Tiered => plan.extend(tiered(&own)?),
-            Policy::Compact => plan.extend(compact(&own)?),
+            Policy::Tiered => plan.extend(tiered(&own, limit)?),
+            Policy::Compact => plan.extend(compact(&own, limit)?),
         }
     }
     Ok(plan)
 }
 
 /// Of the shards of one codec, by size: the smallest together if there are too many, the sparse each alone.
-fn tiered(own: &[&LiveShard]) -> Result<Vec<Group>> {
-    let joined = if own.len() > MAX_SHARDS { fill(&own[..MAX_SHARDS]).remove(0) } else { Vec::new() };
+fn tiered(own: &[&LiveShard], limit: usize) -> Result<Vec<Group>> {
+    let joined = if own.len() > MAX_SHARDS { fill(&own[..MAX_SHARDS], limit).remove(0) } else { Vec::new() };
     let joined = if joined.len() > 1 { joined } else { Vec::new() };
     let rest = own.iter().filter(|s| !joined.iter().any(|j| j.entry.file == s.entry.file));
     let sparse = rest.filter(|s| s.live_docs() * 2 < s.shard.doc_count()).map(|&s| vec![s]);
@@ -66,7 +64,7 @@ fn tiered(own: &[&LiveShard]) -> Result<Vec<Group>> {
 
 /// All of them, in groups as large as a shard may be; not those that are alone and whole. What has drifted gets one new
 /// codec, however much it is.
-fn compact(own: &[&LiveShard]) -> Result<Vec<Group>> {
+fn compact(own: &[&LiveShard], limit: usize) -> Result<Vec<Group>> {
     let (mut steady, mut strayed) = (Vec::new(), Vec::new());
     for &live in own {
         if drifted(&[live])? { strayed.push(live) } else { steady.push(live) }
@@ -77,17 +75,17 @@ fn compact(own: &[&LiveShard]) -> Result<Vec<Group>> {
         _ => true,
     };
     let group = |shards: Vec<&LiveShard>, drifted| Group { shards: shards.into_iter().cloned().collect(), drifted };
-    let steady = fill(&steady).into_iter().filter(worth).map(|shards| group(shards, false));
+    let steady = fill(&steady, limit).into_iter().filter(worth).map(|shards| group(shards, false));
     Ok(steady.chain((!strayed.is_empty()).then(|| group(strayed, true))).collect())
 }
 
-/// Puts shards together, in order, as long as they make no shard that is too large; there is at least one group.
-fn fill<'a>(own: &[&'a LiveShard]) -> Vec<Vec<&'a LiveShard>> {
+/// Puts shards together, in order, as long as they make no shard of more than `limit` tokens; there is at least one group.
+fn fill<'a>(own: &[&'a LiveShard], limit: usize) -> Vec<Vec<&'a LiveShard>> {
     let (mut groups, mut tokens) = (vec![Vec::new()], 0);
     for &live in own {
         tokens += live.shard.token_count();
         match groups.last_mut() {
-            Some(group) if group.is_empty() || tokens <= MAX_MERGED_TOKENS => group.push(live),
+            Some(group) if group.is_empty() || tokens <= limit => group.push(live),
             _ => {
                 tokens = live.shard.token_count();
                 groups.push(vec![live]);

@@ -20,21 +20,22 @@ pub(super) struct Spool {
     directory: Arc<dyn Directory>,
     file: Option<Box<dyn FileWriter>>,
     dim: usize,
-    rows: u64,
+    bytes: u64,
     docs: BTreeMap<DocId, Run>,
     buffer: Vec<f16>,
 }
 
-/// Where a document's rows lie in the file.
+/// Where a document lies in the file: its rows and, where they are known, their tokens' ids as u32.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     start: u64,
-    len: u32,
+    rows: u32,
+    has_ids: bool,
 }
 
 impl Spool {
     pub(super) fn new(directory: Arc<dyn Directory>, dim: usize) -> Self {
-        Self { directory, file: None, dim, rows: 0, docs: BTreeMap::new(), buffer: Vec::new() }
+        Self { directory, file: None, dim, bytes: 0, docs: BTreeMap::new(), buffer: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -43,25 +44,26 @@ impl Spool {
 
     /// Rows of the documents that wait; those of replaced ones do not count.
     pub(super) fn live_rows(&self) -> u64 {
-        self.docs.values().map(|run| u64::from(run.len)).sum()
+        self.docs.values().map(|run| u64::from(run.rows)).sum()
     }
 
     /// Adds a document, in place of one of the same id.
     pub(super) fn push(&mut self, doc: DocId, embeddings: TokenEmbeddingsRef<'_>) -> Result<()> {
-        let len = u32::try_from(embeddings.len())
+        let rows = u32::try_from(embeddings.len())
             .map_err(|_| Error::TooManyRows { rows: embeddings.len(), limit: u32::MAX as usize })?;
-        let values = embeddings.values();
+        let (values, token_ids) = (embeddings.values(), embeddings.token_ids());
         self.buffer.resize(values.len(), f16::ZERO);
         self.buffer.convert_from_f32_slice(values);
-        if self.file.is_none() {
-            self.file = Some(self.directory.create(FILE)?);
-        }
-        if let Some(file) = &mut self.file {
-            let bytes = bytemuck::cast_slice(&self.buffer);
+        let run = Run { start: self.bytes, rows, has_ids: token_ids.is_some() };
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.directory.create(FILE)?),
+        };
+        for bytes in [bytemuck::cast_slice(&self.buffer), bytemuck::cast_slice(token_ids.unwrap_or_default())] {
             file.write_all(bytes).map_err(|e| Error::io("write", self.directory.path().join(FILE), e))?;
+            self.bytes += bytes.len() as u64;
         }
-        self.docs.insert(doc, Run { start: self.rows, len });
-        self.rows += u64::from(len);
+        self.docs.insert(doc, run);
         Ok(())
     }
 
@@ -82,7 +84,7 @@ impl Spool {
     /// Forgets everything.
     pub(super) fn clear(&mut self) -> Result<()> {
         self.docs.clear();
-        self.rows = 0;
+        self.bytes = 0;
         if self.file.take().is_some() && self.directory.exists(FILE)? {
             self.directory.delete(FILE)?;
         }
@@ -110,30 +112,31 @@ impl<'a> SpoolReader<'a> {
 
     /// Rows of all documents.
     pub(super) fn rows(&self) -> u64 {
-        self.docs().map(|(_, run)| u64::from(run.len)).sum()
+        self.docs().map(|(_, run)| u64::from(run.rows)).sum()
     }
 
-    /// Calls `each` with each document and its rows, `[n, d]`. The file is read and not mapped: it is as large as all that
-    /// waits.
-    pub(super) fn for_each(&self, mut each: impl FnMut(DocId, &[f16]) -> Result<()>) -> Result<()> {
+    /// Calls `each` with each document, its rows `[n, d]`, and their token ids if they are known. The file is read and not
+    /// mapped: it is as large as all that waits.
+    pub(super) fn for_each(&self, mut each: impl FnMut(DocId, &[f16], Option<&[u32]>) -> Result<()>) -> Result<()> {
         if self.docs().next().is_none() {
             return Ok(());
         }
         let mut file = self.directory.reader(FILE)?;
-        let (mut position, mut rows) = (0, Vec::new());
+        let (mut position, mut rows, mut ids) = (0, Vec::new(), Vec::new());
         for (&doc, run) in self.docs() {
-            let start = run.start * self.dim as u64 * size_of::<f16>() as u64;
-            rows.resize(run.len as usize * self.dim, f16::ZERO);
+            rows.resize(run.rows as usize * self.dim, f16::ZERO);
+            ids.resize(if run.has_ids { run.rows as usize } else { 0 }, 0u32);
             let mut read = || {
                 // Mostly a document lies behind the one before: then what has been read ahead is kept.
-                if position != start {
-                    file.seek(SeekFrom::Start(start))?;
+                if position != run.start {
+                    file.seek(SeekFrom::Start(run.start))?;
                 }
-                file.read_exact(bytemuck::cast_slice_mut(&mut rows))
+                file.read_exact(bytemuck::cast_slice_mut(&mut rows))?;
+                file.read_exact(bytemuck::cast_slice_mut(&mut ids))
             };
             read().map_err(|e| Error::io("read", &self.path, e))?;
-            position = start + size_of_val(&rows[..]) as u64;
-            each(doc, &rows)?;
+            position = run.start + (size_of_val(&rows[..]) + size_of_val(&ids[..])) as u64;
+            each(doc, &rows, run.has_ids.then_some(&ids[..]))?;
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use rand_chacha::ChaCha8Rng;
 
 pub(crate) const DIM: usize = 64;
 
+#[derive(Clone)]
 pub(crate) struct Collection {
     pub(crate) docs: Vec<(DocId, TokenEmbeddings)>,
     pub(crate) queries: Vec<QueryEmbeddings>,
 }
 
-/// `docs` documents of 5 to 60 tokens and `queries` queries of 4 to 12 rows, each drawn from one document's words.
+/// `docs` documents of 5 to 60 tokens, with their ids, and `queries` queries of 4 to 12 rows, each drawn from one document's words.
 pub(crate) fn collection(docs: usize, queries: usize, seed: u64) -> Collection {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let vocabulary: Vec<Vec<f32>> = (0..400).map(|_| random(&mut rng)).collect();
@@ -26,7 +27,8 @@ pub(crate) fn collection(docs: usize, queries: usize, seed: u64) -> Collection {
         .collect();
     let docs = words.iter().zip(0..).map(|(words, id)| {
         let rows = words.iter().flat_map(|&w| near(&vocabulary[w], 0.6, &mut rng)).collect();
-        (DocId(id), TokenEmbeddings::new(rows, DIM).unwrap())
+        let ids = words.iter().map(|&w| w as u32).collect();
+        (DocId(id), TokenEmbeddings::new(rows, DIM).unwrap().with_token_ids(ids).unwrap())
     });
     let docs = docs.collect();
     let queries = (0..queries)

@@ -225,7 +225,7 @@ fn build(
         built.encode += start.elapsed();
         let start = Instant::now();
         for ((doc, _), encoded) in batch.iter().zip(&encoded) {
-            writer.add(*doc, encoded.embeddings.view())?;
+            writer.add(*doc, encoded.embeddings.view().with_token_ids(&encoded.token_ids)?)?;
         }
         built.build += start.elapsed();
         built.truncated += encoded.iter().filter(|e| e.truncated).count();

@@ -13,12 +13,12 @@ use crate::progress::{Building, Progress};
 
 pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCode> {
     let path = index_path(args)?;
-    let (options, part_rows) = options::index(Documents::open(&own.embeddings)?.dim(), &own.measured.options)?;
+    let options = options::build(Documents::open(&own.embeddings)?.dim(), &own.measured.options)?;
     let input = usage::memory();
     let bar = Progress::new(args.quiet);
     let (started, cpu) = (Instant::now(), usage::cpu_time());
     let read = |done: usize, total: usize| bar.show("reading", "", done as u64, total as u64);
-    let build = || vectors::build(&own.embeddings, path, options, part_rows, &Building(&bar), &read);
+    let build = || vectors::build(&own.embeddings, path, options, &Building(&bar), &read);
     let vectors::Built { info, reading, found, .. } = on_threads(&own.measured, build)??;
     let build = started.elapsed() - reading;
     let cpu = usage::cpu_time().zip(cpu).map(|(end, start)| (end - start).as_secs_f64());

@@ -5,22 +5,39 @@ use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use latewood::engine::{IndexOptions, SearchParams};
-use latewood::vectors;
+use latewood::vectors::BuildOptions;
 
-/// Index options and the rows of a part from `key=value` pairs.
-pub(super) fn index(dim: usize, pairs: &[String]) -> anyhow::Result<(IndexOptions, usize)> {
-    let (mut options, mut part_rows) = (IndexOptions::new(dim), vectors::PART_ROWS);
+/// Build options from `key=value` pairs.
+pub(super) fn build(dim: usize, pairs: &[String]) -> anyhow::Result<BuildOptions> {
+    let mut options = BuildOptions::new(IndexOptions::new(dim));
     for pair in pairs {
         let (key, value) = split(pair)?;
         match key {
-            "bits" => options.bits = parse(key, value)?,
-            "fine" => options.fine = parse::<u8>(key, value)? > 0,
-            "seed" => options.seed = parse(key, value)?,
-            "part_rows" => part_rows = parse::<NonZeroUsize>(key, value)?.get(),
-            _ => bail!("--opt {pair}: a build has the settings bits, fine (0 or 1), seed, part_rows"),
+            "bits" => options.index.bits = parse(key, value)?,
+            "fine" => options.index.fine = parse::<u8>(key, value)? > 0,
+            "seed" => options.index.seed = parse(key, value)?,
+            "token_ids" => options.token_ids = parse::<u8>(key, value)? > 0,
+            "memory" => options.memory = Some(bytes(key, value)?),
+            "part_rows" => options.part_rows = Some(parse::<NonZeroUsize>(key, value)?.get()),
+            _ => bail!(
+                "--opt {pair}: a build has the settings bits, fine (0 or 1), seed, token_ids (0 or 1), memory (such as \
+                 512M), part_rows"
+            ),
         }
     }
-    Ok((options, part_rows))
+    Ok(options)
+}
+
+/// A number of bytes, of KiB with K behind it, of MiB with M, of GiB with G.
+fn bytes(key: &str, value: &str) -> anyhow::Result<usize> {
+    let (number, shift) = match value.char_indices().last() {
+        Some((at, 'K')) => (&value[..at], 10),
+        Some((at, 'M')) => (&value[..at], 20),
+        Some((at, 'G')) => (&value[..at], 30),
+        _ => (value, 0),
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|n| n.checked_mul(1 << shift));
+    bytes.with_context(|| format!("--opt {key}={value}: write it as a number of bytes, or with K, M or G behind it"))
 }
 
 /// Search parameters from `key=value` pairs.
