@@ -36,6 +36,7 @@
 
 mod backbone;
 mod batch;
+mod cache;
 mod checkpoint;
 mod colbert;
 mod description;
@@ -56,6 +57,7 @@ mod weights;
 
 use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
 
+pub use cache::CachedQueries;
 pub use colbert::ColbertEncoder;
 pub use description::{Description, PooledRows, Pooling, Role};
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use latewood_encoder::Encoder;
+use latewood_encoder::{CachedQueries, Encoder};
 use latewood_engine::{self as engine, Index, IndexOptions, MmapDirectory};
 
 use crate::catalog::Catalog;
@@ -53,6 +53,13 @@ impl TextIndex {
             })?,
         };
         Ok(Self { index, encoder, root, within })
+    }
+
+    /// Remembers encoded queries in at most about `bytes`, so that one asked again costs no encoding.
+    #[must_use]
+    pub fn remembering_queries(mut self, bytes: usize) -> Self {
+        self.encoder = Arc::new(CachedQueries::new(self.encoder, bytes));
+        self
     }
 
     /// The id of the model that made the index at `location`, if there is one: what it says of

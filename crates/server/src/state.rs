@@ -12,6 +12,9 @@ use crate::error::ApiError;
 /// How often the index is asked for a newer commit.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Memory for queries that may be asked again: several thousand of them.
+const QUERY_CACHE_BYTES: usize = 64 << 20;
+
 /// An open index. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Inner>);
@@ -34,6 +37,7 @@ impl AppState {
     /// # Errors
     /// When the index is damaged.
     pub fn new(index: TextIndex) -> latewood::Result<Self> {
+        let index = index.remembering_queries(QUERY_CACHE_BYTES);
         let current = Mutex::new(Current { reader: index.reader()?, looked: Instant::now() });
         let permits = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
         Ok(Self(Arc::new(Inner { index, current, permits })))

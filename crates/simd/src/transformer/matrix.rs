@@ -116,41 +116,37 @@ impl MatrixF32 {
 }
 
 impl MatrixI8 {
-    /// As [`MatrixF32::pack`]: the scale of a column is a 127th of its largest weight.
+    /// As [`MatrixF32::pack`]: a column is quantised as a row is, by `quantise`.
     pub(super) fn pack<E>(
         packing: Packing,
         [input, output]: [usize; 2],
         bias: Option<&[f32]>,
+        quantise: impl Fn(&[f32], &mut ByteRows),
         mut read: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
     ) -> Result<Self, E> {
         let Packing { panel, group, offset } = packing;
         let (width, depth) = (output.next_multiple_of(panel), input.next_multiple_of(group));
         let mut values = Aligned::zeros(width * depth);
         let (mut scales, mut starts) = (vec![0.0; width], vec![0; width]);
-        let (mut column, mut bytes) = (vec![0.0; input], vec![0_i8; depth]);
+        let (mut column, mut bytes) = (vec![0.0; input], ByteRows::default());
         for (at, to) in values.chunks_exact_mut(panel * depth).enumerate() {
             for c in 0..panel.min(output - at * panel) {
                 let out = at * panel + c;
                 read(out, &mut column)?;
-                scales[out] = quantise(&column, &mut bytes);
-                starts[out] = -offset * bytes.iter().map(|x| i32::from(*x)).sum::<i32>();
-                for (to, from) in to.chunks_exact_mut(panel * group).zip(bytes.chunks_exact(group)) {
-                    to[c * group..][..group].copy_from_slice(from);
+                quantise(&column, &mut bytes);
+                scales[out] = bytes.scales[0];
+                let mut sum = 0;
+                for (to, from) in to.chunks_exact_mut(panel * group).zip(bytes.bytes[..depth].chunks_exact(group)) {
+                    for (to, byte) in to[c * group..][..group].iter_mut().zip(from) {
+                        *to = byte.wrapping_sub(offset as u8).cast_signed();
+                        sum += i32::from(*to);
+                    }
                 }
+                starts[out] = -offset * sum;
             }
         }
         Ok(Self { input, output, packing, values, scales, starts, bias: padded(bias, output, width) })
     }
-}
-
-/// `column` in steps of the scale returned, from -127 to 127.
-fn quantise(column: &[f32], bytes: &mut [i8]) -> f32 {
-    let largest = column.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
-    let steps = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    for (byte, x) in bytes.iter_mut().zip(column) {
-        *byte = (x * steps).round_ties_even() as i8;
-    }
-    largest / 127.0
 }
 
 /// Rows quantised for [`MatrixI8`], each with a scale of its own; reused from one product to the next.

@@ -231,7 +231,7 @@ impl TransformerKernels {
         read: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
     ) -> Result<MatrixI8, E> {
         assert!(shape[0] <= MAX_BYTE_INPUT, "{} inputs", shape[0]);
-        MatrixI8::pack(self.packing, shape, bias, read)
+        MatrixI8::pack(self.packing, shape, bias, |column, to| self.quantise(column, shape[0], to), read)
     }
 
     /// `out = activation(x W + b)`, the columns of `panels` of it; `x` is `[n, input]`.
