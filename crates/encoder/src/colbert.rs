@@ -98,8 +98,10 @@ impl ColbertEncoder {
             || checkpoint.tokenizer(),
             || (Network::load(checkpoint, precision, &Default::default()), checkpoint.digest()),
         );
-        let (tokenizer, recipe) = (tokenizer?, checkpoint.recipe.clone());
+        let (tokenizer, mut recipe) = (tokenizer?, checkpoint.recipe.clone());
         checkpoint.check(&tokenizer)?;
+        // Some networks take longer queries than can be searched with.
+        recipe.query.max_tokens = recipe.query.max_tokens.min(recipe.most_query_tokens());
         let id = ModelId::new(&checkpoint.name, &digest);
         Ok(Self {
             own: (id.clone(), recipe.clone()),

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use latewood_engine::QueryEmbeddings;
-
 use crate::error::{Error, Result};
 use crate::recipe::{Norm, Recipe, RoleRecipe, TokenPooling};
 
@@ -59,8 +57,7 @@ impl EncoderOptions {
     pub(crate) fn apply(&self, own: &Recipe, special: usize, positions: usize) -> Result<(Recipe, Self)> {
         let (mut recipe, mut recorded) = (own.clone(), Self::default());
         if let Some(n) = self.query_maxlen {
-            let most = QueryEmbeddings::MAX_ROWS - own.pooled_rows.as_ref().map_or(0, |pooled| pooled.rows);
-            set_maxlen(&mut recipe.query, "query_maxlen", n, special, positions.min(most))?;
+            set_maxlen(&mut recipe.query, "query_maxlen", n, special, positions.min(own.most_query_tokens()))?;
         }
         if let Some(n) = self.doc_maxlen.filter(|n| *n != own.document.max_tokens) {
             set_maxlen(&mut recipe.document, "doc_maxlen", n, special, positions)?;

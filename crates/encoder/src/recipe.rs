@@ -3,6 +3,8 @@
 //! Every checkpoint format is read into a [`Recipe`] (`checkpoint`). Words of the vocabulary stand in it as words;
 //! `rows` and `role` look up their ids in the tokenizer that the model comes with.
 
+use latewood_engine::QueryEmbeddings;
+
 use crate::description::PooledRows;
 
 /// All of an encoder but its network: text to ids, hidden states to rows.
@@ -210,5 +212,10 @@ impl Recipe {
             Some(pooling) => pooling.normalize,
             None => self.norm != Norm::Raw,
         }
+    }
+
+    /// Tokens that a query may have, for its rows to be as many as can be searched with.
+    pub(crate) fn most_query_tokens(&self) -> usize {
+        QueryEmbeddings::MAX_ROWS - self.pooled_rows.as_ref().map_or(0, |pooled| pooled.rows)
     }
 }

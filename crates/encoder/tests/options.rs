@@ -26,16 +26,42 @@ fn rows(document: &EncodedDocument) -> Vec<&[f32]> {
     rows.values().chunks_exact(rows.dim()).collect()
 }
 
-/// plain-bert, whose config then says that its rows can be cut.
-fn matryoshka(dims: &str) -> tempfile::TempDir {
+/// A copy of `variant`, in whose files keys are set: the file, the key, the value.
+fn changed(variant: &str, changes: &[(&str, &str, serde_json::Value)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(golden("plain-bert")).unwrap().map(|file| file.unwrap().path()) {
+    for file in std::fs::read_dir(golden(variant)).unwrap().map(|file| file.unwrap().path()) {
         std::fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
     }
-    let config = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
-    let config = config.replacen('{', &format!("{{\"matryoshka_dimensions\": {dims},"), 1);
-    std::fs::write(dir.path().join("config.json"), config).unwrap();
+    for (file, key, value) in changes {
+        let file = dir.path().join(file);
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        json[key] = value.clone();
+        std::fs::write(file, json.to_string()).unwrap();
+    }
     dir
+}
+
+/// plain-bert, whose config then says that its rows can be cut.
+fn matryoshka(dims: &str) -> tempfile::TempDir {
+    changed("plain-bert", &[("config.json", "matryoshka_dimensions", serde_json::from_str(dims).unwrap())])
+}
+
+/// A query has no more rows than can be searched with, however many tokens the network takes.
+#[test]
+fn a_query_longer_than_can_be_searched_is_cut_and_says_so() {
+    let long = [
+        ("config.json", "max_position_embeddings", 8192.into()),
+        ("tokenizer_config.json", "model_max_length", 8192.into()),
+    ];
+    let dir = changed("plain-modernbert", &long);
+    let encoder = ColbertEncoder::from_dir(dir.path()).unwrap();
+    assert_eq!((encoder.max_query_tokens(), encoder.max_document_tokens()), (4096, 8192));
+    let words = "tree ".repeat(5000);
+    let query = encoder.encode_queries(&[&words]).unwrap().remove(0);
+    assert!(query.truncated && query.tokens > 5000, "{} tokens", query.tokens);
+    assert_eq!(query.embeddings.len(), 4096);
+    let document = encoder.encode_documents(&[&words]).unwrap().remove(0);
+    assert!(!document.truncated && document.embeddings.view().len() > 5000);
 }
 
 #[test]
