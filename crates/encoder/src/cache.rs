@@ -93,6 +93,7 @@ impl Encoder for CachedQueries {
         let new: Vec<&str> =
             texts.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| *text).collect();
         let encoded = if new.is_empty() { Vec::new() } else { self.encoder.encode_queries(&new)? };
+        assert_eq!(encoded.len(), new.len(), "an encoder gives as many queries as it was given");
         new.iter().zip(&encoded).for_each(|(text, query)| self.remember(text, query));
         let mut encoded = encoded.into_iter();
         found.iter_mut().filter(|query| query.is_none()).for_each(|query| *query = encoded.next());

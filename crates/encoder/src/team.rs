@@ -9,22 +9,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Threads that one text is worth.
 const MEMBERS: usize = 4;
 
+/// Looks for work before the processor is offered to other threads.
+const PATIENCE: u32 = 200;
+
 /// Whether there is a team: with two, threads wait for each other, and there is work for all of them anyway.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Runs `body` on a thread of the current pool while others wait for parts of it.
 pub(crate) fn together<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     let others = rayon::current_num_threads().min(MEMBERS) - 1;
-    if others == 0 || TAKEN.swap(true, Ordering::Acquire) {
+    if others == 0 {
         return body();
     }
-    let done = Done(AtomicBool::new(false));
+    if TAKEN.swap(true, Ordering::Acquire) {
+        return rayon::scope(|_| body());
+    }
+    let _taken = Taken;
+    let done = &Done(AtomicBool::new(false));
     rayon::scope(|scope| {
+        let leader = rayon::current_thread_index();
         for _ in 0..others {
-            scope.spawn(|_| done.wait());
+            scope.spawn(move |_| {
+                // Where `body` waits for another pool, its own thread takes what lies ready: it must not wait for itself.
+                if rayon::current_thread_index() != leader {
+                    done.wait();
+                }
+            });
         }
         // Also if `body` panics: the scope waits for the others.
-        let _done = Finish(&done);
+        let _done = Finish(done);
         body()
     })
 }
@@ -34,9 +47,15 @@ struct Done(AtomicBool);
 impl Done {
     /// Does what there is to do until it is done.
     fn wait(&self) {
+        let mut idle = 0;
         while !self.0.load(Ordering::Acquire) {
-            if rayon::yield_now() != Some(rayon::Yield::Executed) {
+            if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                idle = 0;
+            } else if idle < PATIENCE {
+                idle += 1;
                 std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
             }
         }
     }
@@ -47,6 +66,14 @@ struct Finish<'a>(&'a Done);
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
         self.0.0.store(true, Ordering::Release);
+    }
+}
+
+/// Holds [`TAKEN`] until all members are free again.
+struct Taken;
+
+impl Drop for Taken {
+    fn drop(&mut self) {
         TAKEN.store(false, Ordering::Release);
     }
 }
@@ -65,6 +92,15 @@ mod tests {
             let panics = std::panic::AssertUnwindSafe(|| pool.install(|| together(|| panic!("on purpose"))));
             let failed = std::panic::catch_unwind(panics);
             assert!(failed.is_err());
+        }
+    }
+
+    #[test]
+    fn what_waits_for_another_pool_does_not_wait_for_itself() {
+        let [pool, other] = [3, 1].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
+        for _ in 0..200 {
+            let sum = pool.install(|| together(|| other.install(|| (0..100_u64).into_par_iter().sum::<u64>())));
+            assert_eq!(sum, 4950);
         }
     }
 

@@ -209,6 +209,8 @@ fn options_that_cannot_be_honoured() {
 
 #[test]
 fn weights_that_are_not_there() {
+    let model = Copy::of("plain-bert").set("tokenizer.json", "post_processor", Some(Value::Null));
+    assert!(model.refusal().contains("an empty one would have none at all"), "{}", model.refusal());
     let model = Copy::of("stanford-default");
     std::fs::remove_file(model.path("model.safetensors")).unwrap();
     assert!(model.refusal().contains("holds no model.safetensors: a model folder needs model.safetensors, "));

@@ -364,7 +364,7 @@ impl Kernels {
 }
 
 pub(crate) fn whole_rows(len: usize, dim: usize) -> usize {
-    assert!(len.is_multiple_of(dim), "{len} values in rows of {dim}");
+    assert!(dim > 0 && len.is_multiple_of(dim), "{len} values in rows of {dim}");
     len / dim
 }
 

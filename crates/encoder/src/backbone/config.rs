@@ -145,7 +145,7 @@ impl BertConfig {
                 ("hidden_size", self.hidden_size, 1 << 16),
                 ("num_hidden_layers", self.num_hidden_layers, 1 << 10),
                 ("num_attention_heads", self.num_attention_heads, 1 << 10),
-                ("intermediate_size", self.intermediate_size, 1 << 20),
+                ("intermediate_size", self.intermediate_size, 1 << 16),
                 ("max_position_embeddings", self.max_position_embeddings, 1 << 20),
                 ("type_vocab_size", self.type_vocab_size, 1 << 10),
                 ("the number of positions behind pad_token_id", self.positions(), 1 << 20),

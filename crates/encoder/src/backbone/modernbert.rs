@@ -102,7 +102,7 @@ impl ModernBertConfig {
                 ("hidden_size", json.hidden_size, 1 << 16),
                 ("num_hidden_layers", json.num_hidden_layers, 1 << 10),
                 ("num_attention_heads", json.num_attention_heads, 1 << 10),
-                ("intermediate_size", json.intermediate_size, 1 << 20),
+                ("intermediate_size", json.intermediate_size, 1 << 16),
                 ("max_position_embeddings", json.max_position_embeddings, 1 << 20),
                 ("local_attention", json.local_attention, 1 << 20),
                 ("global_attn_every_n_layers", json.global_attn_every_n_layers.unwrap_or(3), 1 << 10),

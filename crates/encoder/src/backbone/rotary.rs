@@ -33,7 +33,11 @@ impl Rotary {
             return known;
         }
         let angles = Arc::new(self.compute(places.next_power_of_two()));
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&angles);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have computed a longer one meanwhile.
+        if known.cos.len() < angles.cos.len() {
+            *known = Arc::clone(&angles);
+        }
         angles
     }
 

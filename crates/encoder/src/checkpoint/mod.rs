@@ -124,6 +124,10 @@ impl Checkpoint {
         let file = || if self.recipe.format == Format::Latewood { DESCRIPTION } else { OPTIONS }.to_owned();
         let (positions, special) = (self.backbone.positions(), tokenizer.special_tokens());
         for (what, role) in [("query.max_tokens", &self.recipe.query), ("document.max_tokens", &self.recipe.document)] {
+            if special == 0 && role.marker.is_none() {
+                let detail = "it puts no token before or behind a text: an empty one would have none at all";
+                return Err(Error::Tokenizer { detail: detail.into() });
+            }
             let (what, max_tokens) = (what.to_owned(), role.max_tokens);
             if max_tokens > positions {
                 return Err(Error::TooManyPositions { file: file(), what, max_tokens, positions });

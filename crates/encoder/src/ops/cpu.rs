@@ -256,7 +256,7 @@ fn apply(activation: Activation, values: &mut [f32], width: usize) {
 }
 
 /// `activation` of the first half of each row of `x`, `[n, 2 * width]`, times the second.
-fn gate(activation: Activation, x: &mut [f32], width: usize, out: &mut [f32]) {
+fn gate(activation: Activation, x: &[f32], width: usize, out: &mut [f32]) {
     for (row, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
         out.copy_from_slice(&row[..width]);
     }
@@ -268,10 +268,7 @@ fn gate(activation: Activation, x: &mut [f32], width: usize, out: &mut [f32]) {
 
 /// The primitive of `x`, its storage the values of `x` and nothing else; no copy if it is so already.
 fn contiguous<const D: usize>(x: Tensor<Flex, D>) -> FlexTensor {
-    let values = x.shape().num_elements();
-    let x = x.into_primitive().tensor();
-    let whole = x.is_contiguous() && x.layout().start_offset() == 0 && x.storage::<f32>().len() == values;
-    if whole { x } else { x.to_contiguous() }
+    x.into_primitive().tensor().to_contiguous()
 }
 
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D> {

@@ -18,7 +18,8 @@ use crate::batch::Span;
 use crate::error::Result;
 use crate::recipe::Activation;
 
-/// In which numbers a network computes its matrix products.
+/// In which numbers a network computes its linear layers. Attention, and the projection that makes rows of hidden states,
+/// are `f32` in either.
 ///
 /// It is the encoder's own business: rows of either precision can be searched with the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

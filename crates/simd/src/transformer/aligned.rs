@@ -6,11 +6,17 @@
 struct Line([u8; 64]);
 
 /// Values of `T`, which is a plain number.
-#[derive(Clone)]
 pub(super) struct Aligned<T> {
     lines: Vec<Line>,
     len: usize,
     kind: std::marker::PhantomData<T>,
+}
+
+/// `a * b`, also where overflow is not checked: sizes that the unsafe code of kernels relies on.
+pub(super) fn product(a: usize, b: usize) -> usize {
+    let (product, overflows) = a.overflowing_mul(b);
+    assert!(!overflows, "{a} x {b} is more than can be counted");
+    product
 }
 
 /// Numbers of which every pattern of bits is one, no larger than a line.
@@ -21,8 +27,11 @@ impl Number for u8 {}
 
 impl<T: Number> Aligned<T> {
     /// `len` zeros.
+    ///
+    /// # Panics
+    /// When an address space does not hold them: `deref` relies on it that their bytes were counted right.
     pub(super) fn zeros(len: usize) -> Self {
-        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        let lines = product(len, size_of::<T>()).div_ceil(size_of::<Line>());
         Self { lines: vec![Line([0; 64]); lines], len, kind: std::marker::PhantomData }
     }
 

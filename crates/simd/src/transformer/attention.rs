@@ -102,6 +102,9 @@ impl Packed<'_> {
     /// Columns `column..column + width` of each token; zeros behind the last column.
     fn values(&self, column: usize, to: &mut [f32]) {
         let (width, panel) = (self.width, self.panel);
+        if self.seen == 0 {
+            return;
+        }
         for (at, to) in to.chunks_exact_mut(self.seen * panel).take(width.div_ceil(panel)).enumerate() {
             let here = panel.min(width - at * panel);
             for (t, line) in to.chunks_exact_mut(panel).enumerate() {
@@ -154,12 +157,12 @@ unsafe fn weigh<V: Vector, const R: usize>(
             }
         }
         for (r, factor) in factors.iter_mut().enumerate() {
-            let largest = largest[r].largest();
-            if largest == f32::NEG_INFINITY {
+            // It sees nothing. Not told by its scores: if these are no numbers, its weights are none.
+            if (first + r).saturating_sub(sight.window) >= pack.seen {
                 std::slice::from_raw_parts_mut(scores.add(r * room + visible.start), visible.len()).fill(0.0);
                 continue;
             }
-            let (largest, mut sum) = (V::splat(largest), V::splat(0.0));
+            let (largest, mut sum) = (V::splat(largest[r].largest()), V::splat(0.0));
             for key in (visible.start..padded).step_by(V::LANES) {
                 let at = scores.add(r * room + key);
                 let weight = exp(V::load(at).sub(largest));

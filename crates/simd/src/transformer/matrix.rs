@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::aligned::Aligned;
+use super::aligned::{Aligned, product};
 
 /// How an instruction set wants matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl MatrixF32 {
     ) -> Result<Self, E> {
         let panel = packing.panel;
         let width = output.next_multiple_of(panel);
-        let mut values = Aligned::zeros(width * input);
+        let mut values = Aligned::zeros(product(width, input));
         let mut columns = vec![0.0; panel * input];
         for (at, to) in values.chunks_exact_mut(panel * input).enumerate() {
             let here = panel.min(output - at * panel);
@@ -126,7 +126,7 @@ impl MatrixI8 {
     ) -> Result<Self, E> {
         let Packing { panel, group, offset } = packing;
         let (width, depth) = (output.next_multiple_of(panel), input.next_multiple_of(group));
-        let mut values = Aligned::zeros(width * depth);
+        let mut values = Aligned::zeros(product(width, depth));
         let (mut scales, mut starts) = (vec![0.0; width], vec![0; width]);
         let (mut column, mut bytes) = (vec![0.0; input], ByteRows::default());
         for (at, to) in values.chunks_exact_mut(panel * depth).enumerate() {
@@ -158,11 +158,14 @@ pub struct ByteRows {
     pub(super) scales: Vec<f32>,
     pub(super) width: usize,
     pub(super) stride: usize,
+    /// Of the kernels that quantised them.
+    pub(super) packing: Option<Packing>,
 }
 
 impl ByteRows {
     /// Makes room for `rows` rows of `width` values.
     pub(super) fn resize(&mut self, packing: Packing, rows: usize, width: usize) {
+        self.packing = Some(packing);
         (self.width, self.stride) = (width, width.next_multiple_of(packing.group));
         self.bytes.reserve(rows * self.stride);
         self.scales.resize(rows, 0.0);

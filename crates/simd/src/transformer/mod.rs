@@ -31,6 +31,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::dispatch::{Isa, whole_rows};
+use aligned::product;
 use matrix::Packing;
 
 pub use attention::AttentionScratch;
@@ -207,13 +208,14 @@ impl TransformerKernels {
     /// The first of `read`.
     ///
     /// # Panics
-    /// When the bias is not `[output]`.
+    /// When the bias is not `[output]` or there are no inputs.
     pub fn pack<E>(
         &self,
         shape: [usize; 2],
         bias: Option<&[f32]>,
         read: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
     ) -> Result<MatrixF32, E> {
+        assert!(shape[0] > 0, "a matrix without inputs");
         MatrixF32::pack(self.packing, shape, bias, read)
     }
 
@@ -223,14 +225,14 @@ impl TransformerKernels {
     /// The first of `read`.
     ///
     /// # Panics
-    /// When the bias is not `[output]` or there are more than 65,536 inputs.
+    /// When the bias is not `[output]` or there are no inputs, or more than 65,536.
     pub fn pack_bytes<E>(
         &self,
         shape: [usize; 2],
         bias: Option<&[f32]>,
         read: impl FnMut(usize, &mut [f32]) -> Result<(), E>,
     ) -> Result<MatrixI8, E> {
-        assert!(shape[0] <= MAX_BYTE_INPUT, "{} inputs", shape[0]);
+        assert!((1..=MAX_BYTE_INPUT).contains(&shape[0]), "{} inputs of a matrix of bytes", shape[0]);
         MatrixI8::pack(self.packing, shape, bias, |column, to| self.quantise(column, shape[0], to), read)
     }
 
@@ -240,7 +242,7 @@ impl TransformerKernels {
     /// When the sizes disagree or the matrix is packed for other kernels.
     pub fn linear(&self, x: &[f32], matrix: &MatrixF32, panels: Range<usize>, activation: Activation, out: Block<'_>) {
         self.check(matrix.packing, matrix.columns(panels.clone()), &out);
-        assert_eq!(x.len(), out.rows() * matrix.input, "rows of {} values", matrix.input);
+        assert_eq!(x.len(), product(out.rows(), matrix.input), "rows of {} values", matrix.input);
         // SAFETY: `for_isa` hands out these kernels only where the instruction set is present; sizes are checked above.
         unsafe { (self.linear)(x, matrix, panels, activation, out) }
     }
@@ -248,7 +250,7 @@ impl TransformerKernels {
     /// [`Self::linear`] with rows of [`Self::quantise`].
     ///
     /// # Panics
-    /// When the sizes disagree or the matrix is packed for other kernels.
+    /// When the sizes disagree, or the matrix or the rows are those of other kernels.
     pub fn byte_linear(
         &self,
         x: &ByteRows,
@@ -259,7 +261,7 @@ impl TransformerKernels {
     ) {
         self.check(matrix.packing, matrix.columns(panels.clone()), &out);
         assert!(x.rows() == out.rows() && x.width == matrix.input, "rows of {} values", matrix.input);
-        assert_eq!(x.stride, matrix.input.next_multiple_of(self.packing.group), "rows quantised for these kernels");
+        assert_eq!(x.packing, Some(self.packing), "the rows are quantised for these kernels");
         // SAFETY: as in `linear`.
         unsafe { (self.byte_linear)(x, matrix, panels, activation, out) }
     }
@@ -293,9 +295,13 @@ impl TransformerKernels {
         out: Block<'_>,
         scratch: &mut AttentionScratch,
     ) {
-        assert_eq!(x.len(), out.rows() * 3 * heads.columns(), "queries, keys and values");
+        let columns = product(heads.count, heads.width);
+        assert_eq!(x.len(), product(out.rows(), product(3, columns)), "queries, keys and values");
         assert!(which.start <= which.end && which.end <= heads.count, "heads {which:?} of {}", heads.count);
         assert_eq!(out.columns(), which.len() * heads.width, "columns");
+        if x.is_empty() {
+            return;
+        }
         // SAFETY: as in `linear`.
         unsafe { (self.attention)(x, heads, which, sight, out, scratch) }
     }

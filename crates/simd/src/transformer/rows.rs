@@ -54,7 +54,9 @@ pub(super) unsafe fn quantise<V: Vector>(x: &[f32], rows: &mut ByteRows) {
             let largest = largest.largest();
             // Not a number where one of the row is none or infinite: so is then what is made of it.
             *scale = largest / 127.0 + poison.sum();
-            let steps = V::splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+            // 0 where the largest is 0, nearly 0 (its inverse overflows) or none.
+            let steps = Some(127.0 / largest).filter(|steps| steps.is_finite());
+            let steps = V::splat(steps.unwrap_or(0.0));
             for_registers!(V, width, |at, n| {
                 load::<V>(from.add(at), n).mul(steps).store_bytes(bytes.as_mut_ptr().add(at), n);
             });

@@ -68,7 +68,7 @@ pub(super) fn quantise(x: &[f32], rows: &mut ByteRows) {
         let largest = row.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
         let poison: f32 = row.iter().map(|x| x * 0.0).sum();
         *scale = largest / 127.0 + poison;
-        let steps = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        let steps = Some(127.0 / largest).filter(|steps| steps.is_finite()).unwrap_or(0.0);
         for (byte, x) in bytes.iter_mut().zip(row) {
             *byte = ((x * steps).round_ties_even() as i8).cast_unsigned();
         }

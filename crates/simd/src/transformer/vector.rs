@@ -35,9 +35,9 @@ pub(super) trait Vector: Copy {
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
     /// `self / by`, to 3 units in the last place.
     unsafe fn quotient(self, by: Self) -> Self;
-    /// The larger; `other` if one is no number.
+    /// The larger. No number if `other` is none; if `self` is none, `other` or no number.
     unsafe fn larger(self, other: Self) -> Self;
-    /// The smaller; `other` if one is no number.
+    /// The smaller; as for [`Self::larger`] of what is no number.
     unsafe fn smaller(self, other: Self) -> Self;
     unsafe fn abs(self) -> Self;
     /// To the nearest integer.
