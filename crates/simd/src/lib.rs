@@ -12,6 +12,9 @@
 //! [`Kernels::max_residual_dots`] is exact and their float part is evaluated in the same order everywhere, so all twins
 //! return the same bits; the f32 kernels differ by rounding only (fused multiply-add or not).
 //!
+//! An encoder's forward pass is the other shape of work: linear layers, attention and what lies between them, in f32 or
+//! in bytes ([`TransformerKernels`]).
+//!
 //! Miri interprets the scalar and the AVX2 kernels, in some minutes, and finds what they would read or write out of
 //! bounds (of AVX-512 it lacks the shift by which codes are expanded; `byte_dots` and `quantis` run):
 //!
