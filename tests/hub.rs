@@ -179,6 +179,13 @@ fn without_the_hub_the_cache_is_enough_and_otherwise_the_error_says_what_to_do()
     fs::remove_file(model.join("snapshots").join(&commit).join("1_Dense/model.safetensors")).unwrap();
     let text = machine.refusal(&[("HF_HUB_OFFLINE", "1")], NAME);
     says(&text, &["1_Dense/model.safetensors is not in the cache", "hf download"]);
+    // Without this file it would be a plain encoder.
+    let modules = model.join("snapshots").join(&commit).join("modules.json");
+    fs::rename(&modules, machine.home.path().join("modules.json")).unwrap();
+    let text = machine.refusal(&[("HF_HUB_OFFLINE", "1")], NAME);
+    says(&text, &["modules.json is not in the cache", "hf download"]);
+    says(&machine.refusal(&[], NAME), &["modules.json is not in the cache", "cannot be reached"]);
+    fs::rename(machine.home.path().join("modules.json"), &modules).unwrap();
     // With the hub, the rest is fetched.
     let got = machine.run_with(&[("HF_ENDPOINT", &hub.endpoint)], &["model", "check", NAME]);
     assert_eq!((got.code, got.stderr.as_str()), (0, ""));

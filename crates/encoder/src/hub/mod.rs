@@ -28,6 +28,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use crate::checkpoint::{Checkpoint, Source};
 use crate::error::{Error, Result};
 use crate::files::read_if_any;
+use crate::recipe::Format;
 
 pub use error::HubError;
 pub use name::HubName;
@@ -97,7 +98,12 @@ impl HubName {
 pub(crate) fn open(name: &HubName, options: &HubOptions, hear: &dyn Fn(HubEvent<'_>)) -> Result<(Checkpoint, PathBuf)> {
     let snapshot = Snapshot::find(name, options, hear)?;
     match (Checkpoint::open(&snapshot), snapshot.listing.get()) {
-        (Ok(checkpoint), _) => {
+        (Ok(checkpoint), listing) => {
+            if let Some(Listing::Unasked(cause)) = listing
+                && let Some(file) = decisive(checkpoint.recipe.format).filter(|file| !snapshot.dir.join(file).is_file())
+            {
+                return Err(Error::hub(HubError::unasked(name, options, Some(file), cause.clone())));
+            }
             snapshot.record()?;
             Ok((checkpoint, snapshot.dir))
         }
@@ -105,6 +111,16 @@ pub(crate) fn open(name: &HubName, options: &HubOptions, hear: &dyn Fn(HubEvent<
             Err(Error::hub(HubError::unasked(name, options, Some(&file), cause.clone())))
         }
         (Err(error), _) => Err(error),
+    }
+}
+
+/// The file without which a model would be taken for what it is not, if it has the file: other tools' caches may hold no
+/// more of a model than its network.
+fn decisive(format: Format) -> Option<&'static str> {
+    match format {
+        Format::Plain => Some("modules.json"),
+        Format::Stanford => Some("artifact.metadata"),
+        _ => None,
     }
 }
 
