@@ -334,6 +334,8 @@ fn a_killed_indexing_leaves_the_last_commit() {
         thread::sleep(Duration::from_millis(20));
     }
     assert!(spool.exists(), "indexing was under way");
+    // It stands still in the middle of its work, however quick it is.
+    signal(&child, "STOP");
 
     // While it writes, others read, and a second writer is told who holds the lock.
     let read = run(dir.path(), &["search", "night train", "--json", "--no-refresh"]);
@@ -350,10 +352,15 @@ fn a_killed_indexing_leaves_the_last_commit() {
     assert_eq!(first(&run(dir.path(), &["search", "night train", "--json", "--no-refresh"]))["path"], "notes.txt");
 }
 
+fn signal(child: &std::process::Child, name: &str) {
+    let sent = std::process::Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// Ctrl-C, and the wait for its end.
 fn interrupt(child: &mut std::process::Child) {
-    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    signal(child, "INT");
+    signal(child, "CONT");
     assert!(!child.wait().unwrap().success());
 }
 
