@@ -14,7 +14,7 @@ use latewood_engine::{
 };
 use roaring::RoaringBitmap;
 use sealed::{Files, Parts, Sealed, open_all, redigest, relink, seal_all, sections};
-use small::{Change, directory, files, tiny};
+use small::{Change, directory, files, larger, tiny};
 
 const MANIFEST: &str = "manifest.lw";
 const CODEC: &str = "codec-000001.lwc";
@@ -127,6 +127,41 @@ fn sections_that_do_not_belong_are_refused() {
         relink(&mut parts);
         assert_says(&open(&seal_all(&parts)).unwrap_err(), name, part);
     }
+}
+
+/// The groups of centroids are runs that leave none out, and their means are rows as the centroids are.
+#[test]
+fn groups_of_centroids_are_whole() {
+    type Alter = fn(&mut Vec<u8>);
+    let sound = larger(300, false);
+    let alterations: [(&[u8; 4], &str, Alter); 8] = [
+        (b"GRPS", "groups of centroids", |bytes| add(bytes, 0, 1)),
+        (b"GRPS", "groups of centroids", |bytes| add(bytes, 4, 100_000)),
+        (b"GRPS", "groups of centroids", |bytes| {
+            let first = u32_at(bytes, 4);
+            put(bytes, 8, first.to_le_bytes());
+        }),
+        (b"GRPS", "groups of centroids", |bytes| bytes.truncate(bytes.len() - 4)),
+        (b"GRPS", "groups of centroids", Vec::clear),
+        (b"GMEA", "means of groups", |bytes| bytes[3] = 0),
+        (b"GMEA", "means of groups", |bytes| bytes.truncate(16)),
+        (b"GSCA", "scales of means", |bytes| put(bytes, 0, f32::NAN.to_le_bytes())),
+    ];
+    let altered = |alter: &dyn Fn(&mut Sealed)| {
+        let mut parts = open_all(&sound);
+        alter(parts.get_mut(CODEC).unwrap());
+        relink(&mut parts);
+        open(&seal_all(&parts))
+    };
+    for (tag, part, alter) in alterations {
+        assert_says(&altered(&|file| alter(file.section(tag).unwrap())).unwrap_err(), CODEC, part);
+    }
+    for (tag, part) in [(b"GRPS", "means of groups"), (b"GMEA", "means of groups"), (b"GSCA", "scales of means")] {
+        assert_says(&altered(&|file| file.sections.retain(|(own, _)| own != tag)).unwrap_err(), CODEC, part);
+    }
+    // Without any of the three there is one group.
+    let plain = altered(&|file| file.sections.retain(|(own, _)| ![*b"GRPS", *b"GMEA", *b"GSCA"].contains(own)));
+    assert_eq!(plain.unwrap().verify(&()).len(), 0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The CPU backend: the SIMD kernels, spread over the threads of rayon's current pool.
 
-use latewood_simd::{Kernels, LANES, QueryF32, QueryI8, Scratch};
+use latewood_simd::{Kernels, LANES, QueryF32, QueryI8, ResidualTokens, Scratch};
 use rayon::prelude::*;
 
 use super::{Backend, EncodedQuery};
@@ -22,6 +22,13 @@ const AHEAD: usize = 2;
 const REFINE_DOCS: usize = 16;
 /// Documents scored by one task.
 const SCORE_DOCS: usize = 64;
+
+/// What a task needs for one document after the other.
+#[derive(Default)]
+struct Work {
+    scratch: Scratch,
+    rows: Vec<u16>,
+}
 
 /// Arithmetic on this machine's processor.
 #[derive(Debug, Clone, Copy)]
@@ -55,21 +62,20 @@ impl CpuBackend {
         out.copy_from_slice(&best[..out.len()]);
     }
 
-    /// Runs `score(doc, scratch, maxima)` for each document and sums the maxima of the real rows.
+    /// Runs `score(doc, work, maxima)` for each document and sums the maxima of the real rows.
     fn sum_of_maxima(
         query: &EncodedQuery,
         docs: &[DocOrd],
         out: &mut [f32],
         prepare: impl Fn(DocOrd) + Sync,
-        score: impl Fn(DocOrd, &mut Scratch, &mut [f32]) -> Result<()> + Sync,
+        score: impl Fn(DocOrd, &mut Work, &mut [f32]) -> Result<()> + Sync,
     ) -> Result<()> {
-        let (_, lanes) = query.centroid_scores();
         docs.par_chunks(SCORE_DOCS).zip(out.par_chunks_mut(SCORE_DOCS)).try_for_each(|(docs, out)| {
-            let (mut maxima, mut scratch) = (vec![0.0; lanes], Scratch::new());
+            let (mut maxima, mut work) = (vec![0.0; query.i8.lanes()], Work::default());
             docs.iter().take(AHEAD).for_each(|&doc| prepare(doc));
             for (i, (&doc, out)) in docs.iter().zip(out).enumerate() {
                 docs.get(i + AHEAD).into_iter().for_each(|&doc| prepare(doc));
-                score(doc, &mut scratch, &mut maxima)?;
+                score(doc, &mut work, &mut maxima)?;
                 *out = maxima.iter().zip(query.units()).map(|(max, unit)| max * unit).sum();
             }
             Ok(())
@@ -108,20 +114,22 @@ impl Backend for CpuBackend {
     }
 
     fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
-        let (table, _) = query.centroid_scores();
         let prepare = |doc| shard.prefetch_outline(doc);
-        Self::sum_of_maxima(query, docs, out, prepare, |doc, _, maxima| {
+        Self::sum_of_maxima(query, docs, out, prepare, |doc, work, maxima| {
             let (centroids, factors) = shard.outline(doc)?;
-            self.kernels.max_estimates(centroids, factors, &query.estimates, table, maxima);
+            let (table, rows) = query.centroids.rows_of(centroids, &mut work.rows);
+            self.kernels.max_estimates(rows, factors, &query.estimates, table, maxima);
             Ok(())
         })
     }
 
     fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
-        let (table, _) = query.centroid_scores();
         let prepare = |doc| shard.prefetch_tokens(doc);
-        Self::sum_of_maxima(query, docs, out, prepare, |doc, scratch, maxima| {
-            self.kernels.max_residual_dots(&shard.tokens(doc)?, &query.i8, table, scratch, maxima);
+        Self::sum_of_maxima(query, docs, out, prepare, |doc, work, maxima| {
+            let tokens = shard.tokens(doc)?;
+            let (table, rows) = query.centroids.rows_of(tokens.centroids, &mut work.rows);
+            let tokens = ResidualTokens { centroids: rows, ..tokens };
+            self.kernels.max_residual_dots(&tokens, &query.i8, table, &mut work.scratch, maxima);
             Ok(())
         })
     }

@@ -3,6 +3,7 @@
 //! The stages of a search and of a build call these few operations and nothing else, so that another backend
 //! (a GPU that keeps shards resident) can take them over whole.
 
+mod centroid_scores;
 mod cpu;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::shard::Shard;
 
+pub(crate) use centroid_scores::CentroidScores;
 pub use cpu::CpuBackend;
 
 /// The operations that cost.
@@ -55,28 +57,45 @@ pub struct EncodedQuery {
     pub(crate) i8: QueryI8,
     /// Read by refining only.
     pub(crate) i16: QueryI16,
-    /// `[c, lanes]`: the dot products of all centroids with the query's rows, in units of its scales.
-    pub(crate) table: Vec<f32>,
+    pub(crate) centroids: CentroidScores,
     /// A token's score guessed from its centroid's.
     pub(crate) estimates: Estimates,
 }
 
 impl EncodedQuery {
-    /// Brings `query` into the space of `codec` and scores all its centroids; `table` is room to do it in.
+    /// Brings `query` into the space of `codec` and scores the centroids of the `visits` groups nearest to each of its
+    /// rows; `centroids` is room to do it in.
     pub(crate) fn new(
         backend: &dyn Backend,
         codec: &ResidualCodec,
         query: &QueryEmbeddings,
-        mut table: Vec<f32>,
+        visits: usize,
+        mut centroids: CentroidScores,
     ) -> Self {
         let rotated = codec.rotate(backend, query.values());
         let query = QueryI8::new(&rotated, codec.dim());
-        let (rows, scales) = codec.centroids();
-        // What the room held is overwritten.
-        table.resize(codec.centroid_count() * query.lanes(), 0.0);
-        backend.byte_dots(rows, scales, &query, &mut table);
+        centroids.refill(backend, codec, &query, visits);
         let estimates = estimates(codec, &query);
-        Self { i8: query, i16: QueryI16::new(&rotated, codec.dim()), table, estimates }
+        Self { i8: query, i16: QueryI16::new(&rotated, codec.dim()), centroids, estimates }
+    }
+
+    /// Scores all centroids of `codec`, its own.
+    pub(crate) fn meet_all(&mut self, backend: &dyn Backend, codec: &ResidualCodec) {
+        self.centroids.meet_all(backend, codec, &self.i8);
+    }
+
+    /// Scores the centroids of the tokens of `docs`, which are to be scored themselves.
+    ///
+    /// # Errors
+    /// When a document is damaged.
+    pub(crate) fn meet(&mut self, backend: &dyn Backend, shard: &Shard, docs: &[DocOrd]) -> Result<()> {
+        if !self.centroids.is_partial() {
+            return Ok(());
+        }
+        let outlines = docs.iter().map(|&doc| shard.outline(doc)).collect::<Result<Vec<_>>>()?;
+        let ids = outlines.iter().flat_map(|(centroids, _)| *centroids);
+        self.centroids.meet(backend, shard.codec(), &self.i8, ids);
+        Ok(())
     }
 
     /// Number of query rows.
@@ -87,11 +106,6 @@ impl EncodedQuery {
     /// `[rows]`: what one unit of a row's scores stands for.
     pub(crate) fn units(&self) -> &[f32] {
         &self.i8.scales()[..self.rows()]
-    }
-
-    /// `[c, lanes]` and the number of lanes.
-    pub(crate) fn centroid_scores(&self) -> (&[f32], usize) {
-        (&self.table, self.i8.lanes())
     }
 }
 

@@ -1,19 +1,18 @@
 //! Which centroid a row belongs to, without meeting all of them.
 //!
-//! The centroids are themselves grouped around leaders; a row meets the leaders, and then the centroids of the nearest
-//! eight groups. For `c` centroids that is about `sqrt(c)` dot products for each step where a full search takes `c`; the
-//! centroid found is nearly always the nearest, and where it is not, one almost as near.
+//! A row meets the means of groups of centroids ([`Groups`]), and then the centroids of the eight nearest groups. For `c`
+//! centroids that is about `sqrt(c)` dot products for each step where a full search takes `c`; the centroid found is
+//! nearly always the nearest, and where it is not, one almost as near.
 
 use std::ops::Range;
 
 use latewood_simd::{Kernels, LANES, LARGEST, QueryI8, RowsI8};
 use rayon::prelude::*;
 
-use super::{ByteRows, kmeans};
+use super::ByteRows;
+use super::groups::Groups;
 use crate::backend::Backend;
 
-/// Fewer centroids are met one by one.
-const MIN_GROUPED: usize = 512;
 /// Rows assigned together: enough that each group is met by many of them.
 const CHUNK: usize = 8192;
 /// Rows that go through a kernel together.
@@ -22,36 +21,24 @@ const BLOCK: usize = 4 * LANES;
 /// Finds the centroid of a row, by byte dot products.
 pub(super) struct Assigner {
     dim: usize,
-    /// `[c, d]`
-    centroids: Vec<f32>,
-    /// `[g, d]`; none where there is one group.
-    leaders: ByteRows,
     /// `[c, d]`, group after group.
-    members: ByteRows,
-    /// `[c]`: which centroid each member is.
-    ids: Vec<u16>,
-    /// `[g + 1]`
-    offsets: Vec<usize>,
+    centroids: Vec<f32>,
+    /// The same in bytes.
+    bytes: ByteRows,
+    groups: Groups,
 }
 
 impl Assigner {
-    /// For `centroids` `[c, d]`.
+    /// For `centroids` `[c, d]`, which it brings into an order of its own.
     pub(super) fn new(centroids: Vec<f32>, dim: usize, backend: &dyn Backend) -> Self {
-        let count = centroids.len() / dim;
-        if count < MIN_GROUPED {
-            let members = ByteRows::new(&centroids, dim);
-            let ids = (0..count).map(|id| id as u16).collect();
-            return Self { dim, centroids, leaders: ByteRows::default(), members, ids, offsets: vec![0, count] };
-        }
-        let (leaders, group_of) = kmeans::group(&centroids, dim, count.isqrt(), backend);
-        let mut ids: Vec<u16> = (0..count).map(|id| id as u16).collect();
-        ids.sort_by_key(|&id| group_of[usize::from(id)]);
-        let start = |g| ids.partition_point(|&id| (group_of[usize::from(id)] as usize) < g);
-        let offsets = (0..=leaders.len() / dim).map(start).collect();
-        let members: Vec<f32> =
-            ids.iter().flat_map(|&id| &centroids[usize::from(id) * dim..][..dim]).copied().collect();
-        let (leaders, members) = (ByteRows::new(&leaders, dim), ByteRows::new(&members, dim));
-        Self { dim, centroids, leaders, members, ids, offsets }
+        let (groups, centroids) = Groups::new(centroids, dim, backend);
+        Self::with_groups(centroids, dim, groups)
+    }
+
+    /// For `centroids` `[c, d]` that lie group after group.
+    pub(super) fn with_groups(centroids: Vec<f32>, dim: usize, groups: Groups) -> Self {
+        let bytes = ByteRows::new(&centroids, dim);
+        Self { dim, centroids, bytes, groups }
     }
 
     /// A centroid, `[d]`.
@@ -64,6 +51,11 @@ impl Assigner {
         self.centroids
     }
 
+    /// The centroids in bytes and their groups.
+    pub(super) fn into_bytes(self) -> (ByteRows, Groups) {
+        (self.bytes, self.groups)
+    }
+
     /// The centroid of each of `rows` `[n, d]`, into `out` `[n]`.
     pub(super) fn assign(&self, rows: &[f32], out: &mut [u16]) {
         let chunks = rows.par_chunks(CHUNK * self.dim).zip(out.par_chunks_mut(CHUNK));
@@ -74,8 +66,8 @@ impl Assigner {
         let mut best = vec![(f32::NEG_INFINITY, 0u32); out.len()];
         let (mut block, mut nearest, mut ids) = (QueryI8::empty(self.dim), [0.0; BLOCK], [0; BLOCK]);
         for (group, visitors) in self.visitors(rows).iter().enumerate() {
-            let run = self.offsets[group]..self.offsets[group + 1];
-            let (members, scales) = self.members.run(run.clone(), self.dim);
+            let run = self.groups.run(group);
+            let (members, scales) = self.bytes.run(run.clone(), self.dim);
             for visitors in visitors.chunks(BLOCK) {
                 block.refill(rows, visitors.iter().map(|&row| row as usize));
                 let lanes = block.lanes();
@@ -89,13 +81,13 @@ impl Assigner {
             }
         }
         for (out, (_, at)) in out.iter_mut().zip(best) {
-            *out = self.ids[at as usize];
+            *out = at as u16;
         }
     }
 
     /// For each group, the rows that meet its centroids.
     fn visitors(&self, rows: &RowsI8) -> Vec<Vec<u32>> {
-        let groups = self.offsets.len() - 1;
+        let groups = self.groups.len();
         if groups == 1 {
             return vec![(0..rows.len() as u32).collect()];
         }
@@ -105,8 +97,8 @@ impl Assigner {
             block.refill(rows, first..rows.len().min(first + BLOCK));
             // What was there is overwritten.
             dots.resize(groups * block.lanes(), 0.0);
-            let (leaders, scales) = self.leaders.run(0..groups, self.dim);
-            Kernels::detect().byte_dots(leaders, scales, &block, &mut dots);
+            let (means, scales) = self.groups.means.run(0..groups, self.dim);
+            Kernels::detect().byte_dots(means, scales, &block, &mut dots);
             let ids = &mut ids[..LARGEST * block.lanes()];
             Kernels::detect().largest(&dots, ids);
             for row in 0..block.rows() {
@@ -129,6 +121,7 @@ impl ByteRows {
 mod tests {
     use super::*;
     use crate::CpuBackend;
+    use crate::codec::kmeans;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -150,8 +143,9 @@ mod tests {
         };
         let (centroids, rows) = (unit(c), unit(n));
         let backend = CpuBackend::new();
-        let assigner = Assigner::new(centroids.clone(), dim, &backend);
-        assert!(assigner.offsets.len() > 2);
+        let assigner = Assigner::new(centroids, dim, &backend);
+        assert!(assigner.groups.len() > 1);
+        let centroids = assigner.centroids.clone();
         let (mut found, mut nearest) = (vec![0; n], vec![0; n]);
         assigner.assign(&rows, &mut found);
         backend.assign(&rows, &centroids, dim, &mut nearest);

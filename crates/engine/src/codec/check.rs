@@ -5,7 +5,10 @@ use std::ops::RangeInclusive;
 
 use latewood_simd::{LEVEL_OFFSET, MAX_LEVEL, SCALES};
 
-use super::{CENTROIDS, LEVELS, MAX_CENTROIDS, META, Meta, SUPPORTED_BITS, TOKEN_SCALES};
+use super::groups::Groups;
+use super::{
+    ByteRows, GROUP_MEANS, GROUP_SCALES, GROUPS, LEVELS, MAX_CENTROIDS, META, Meta, SUPPORTED_BITS, TOKEN_SCALES,
+};
 use crate::error::Result;
 use crate::format::{Container, Located, SectionId};
 
@@ -48,14 +51,33 @@ pub(super) fn scales(file: &Container) -> Result<[f32; SCALES]> {
     Err(file.damaged(TOKEN_SCALES.name, "they do not ascend from 0".into()))
 }
 
-/// The bytes of the centroids: the kernels' sums are safe for these.
-pub(super) fn centroids(file: &Container, count: usize) -> Result<Located<u8>> {
-    let located = file.located::<u8>(CENTROIDS, count)?;
+/// The groups of `count` centroids of `dim` dimensions; one where the file says nothing of groups.
+pub(super) fn groups(file: &Container, count: usize, dim: usize) -> Result<Groups> {
+    let Some(size) = file.size_of(GROUPS) else {
+        file.lacks(GROUP_MEANS)?;
+        file.lacks(GROUP_SCALES)?;
+        return Ok(Groups::one(count));
+    };
+    // No more than there are centroids: sizes stay small.
+    let len = (size / size_of::<u32>()).saturating_sub(1).min(count);
+    let offsets = file.values::<u32>(GROUPS, len + 1)?.to_vec();
+    let whole = offsets[0] == 0 && offsets[len] as usize == count;
+    if !whole || !offsets.is_sorted_by(|a, b| a < b) {
+        return Err(file.damaged(GROUPS.name, "the groups are not runs of all centroids".into()));
+    }
+    let means = level_bytes(file, GROUP_MEANS, len * dim)?;
+    let scales = floats(file, GROUP_SCALES, len, 0.0..=1.0)?;
+    Ok(Groups { means: ByteRows { bytes: file.at(&means).to_vec(), scales: file.at(&scales).to_vec() }, offsets })
+}
+
+/// A section of rows in bytes: the kernels' sums are safe for these.
+pub(super) fn level_bytes(file: &Container, id: SectionId, count: usize) -> Result<Located<u8>> {
+    let located = file.located::<u8>(id, count)?;
     let of_level = |level: i8| (LEVEL_OFFSET + i32::from(level)) as u8;
     let range = of_level(-MAX_LEVEL)..=of_level(MAX_LEVEL);
     match file.at(&located).iter().position(|b| !range.contains(b)) {
         None => Ok(located),
-        Some(at) => Err(file.damaged(CENTROIDS.name, format!("byte {at} is out of range"))),
+        Some(at) => Err(file.damaged(id.name, format!("byte {at} is out of range"))),
     }
 }
 

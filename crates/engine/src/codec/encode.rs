@@ -45,7 +45,7 @@ impl ResidualCodec {
             codes: vec![0; n * plane],
             fine: vec![0; n * fine_plane],
         };
-        let assigner = self.assigner(backend);
+        let assigner = self.assigner();
         assigner.assign(&rotated, &mut coded.centroids);
         let coder = Coder::new(self);
         // Without fine codes there is an empty run of them for each chunk.

@@ -48,8 +48,8 @@ pub(super) fn improve(
     Ok(centroids)
 }
 
-/// Groups `rows` `[n, d]` around `count` leaders: `[count, d]`, and the group of each row.
-pub(super) fn group(rows: &[f32], dim: usize, count: usize, backend: &dyn Backend) -> (Vec<f32>, Vec<u32>) {
+/// Groups `rows` `[n, d]` around `count` leaders: the group of each row.
+pub(super) fn group(rows: &[f32], dim: usize, count: usize, backend: &dyn Backend) -> Vec<u32> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut leaders = sample(rows, dim, count, &mut rng);
     let mut assigned = vec![0; rows.len() / dim];
@@ -58,7 +58,7 @@ pub(super) fn group(rows: &[f32], dim: usize, count: usize, backend: &dyn Backen
         update(rows, dim, assigned.iter().map(|&c| c as usize), &mut leaders, &mut rng);
     }
     backend.assign(rows, &leaders, dim, &mut assigned);
-    (leaders, assigned)
+    assigned
 }
 
 fn sample(rows: &[f32], dim: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {

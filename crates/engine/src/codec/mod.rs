@@ -20,6 +20,7 @@
 mod assign;
 mod check;
 mod encode;
+mod groups;
 mod kmeans;
 mod levels;
 mod rotation;
@@ -36,7 +37,10 @@ use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
 
+use groups::Groups;
+
 pub(crate) use encode::CodedTokens;
+pub(crate) use groups::SEARCHED_BY_GROUPS;
 pub use train::Sampler;
 pub(crate) use train::{Sample, Shape, train};
 
@@ -50,8 +54,12 @@ const LEVELS: SectionId = SectionId::new(b"LEVL", "levels");
 const TOKEN_SCALES: SectionId = SectionId::new(b"SCAL", "scales");
 const FINE_STEPS: SectionId = SectionId::new(b"FSTP", "fine steps");
 const CENTROID_SCALES: SectionId = SectionId::new(b"CSCA", "centroid scales");
+const GROUPS: SectionId = SectionId::new(b"GRPS", "groups of centroids");
+const GROUP_MEANS: SectionId = SectionId::new(b"GMEA", "means of groups");
+const GROUP_SCALES: SectionId = SectionId::new(b"GSCA", "scales of means");
 
-const SECTIONS: [SectionId; 7] = [META, LEVELS, FINE_STEPS, TOKEN_SCALES, ROTATION, CENTROIDS, CENTROID_SCALES];
+const SECTIONS: [SectionId; 10] =
+    [META, LEVELS, FINE_STEPS, TOKEN_SCALES, ROTATION, CENTROIDS, CENTROID_SCALES, GROUPS, GROUP_MEANS, GROUP_SCALES];
 
 /// As many centroids as a token's 16 bits can name.
 const MAX_CENTROIDS: usize = 1 << 16;
@@ -81,6 +89,8 @@ pub(crate) struct Parts {
     pub(crate) bits: u32,
     /// In rotated space.
     pub(crate) centroids: ByteRows,
+    /// Theirs.
+    groups: Groups,
     /// The scales that tokens choose from, ascending.
     pub(crate) scales: [f32; SCALES],
     /// `[d, d]`, orthogonal: row `i` gives dimension `i` of a rotated vector.
@@ -135,6 +145,7 @@ pub struct ResidualCodec {
     scales: [f32; SCALES],
     centroids: Located<u8>,
     centroid_scales: Located<f32>,
+    groups: Groups,
     /// For coding and decoding only.
     assigner: OnceLock<assign::Assigner>,
     /// The rotation as stored, `[d, d]`, and with its rows in the lanes.
@@ -169,6 +180,12 @@ impl ResidualCodec {
         (self.file.at(&self.centroids), self.file.at(&self.centroid_scales))
     }
 
+    /// The groups that the centroids lie in, one after the other: where each begins and the last ends, `[g + 1]`, and
+    /// their means as [`ResidualCodec::centroids`]. No means where there is one group.
+    pub fn groups(&self) -> (&[u32], (&[u8], &[f32])) {
+        (&self.groups.offsets, (&self.groups.means.bytes, &self.groups.means.scales))
+    }
+
     /// How fine codes are read; `None` where tokens have none.
     pub fn fine(&self) -> Option<&FineSteps> {
         self.fine.as_ref()
@@ -186,10 +203,10 @@ impl ResidualCodec {
     }
 
     /// What finds the centroid of a row; made when first needed.
-    fn assigner(&self, backend: &dyn Backend) -> &assign::Assigner {
+    fn assigner(&self) -> &assign::Assigner {
         self.assigner.get_or_init(|| {
             let (bytes, scales) = self.centroids();
-            assign::Assigner::new(to_f32(bytes, scales, self.dim()), self.dim(), backend)
+            assign::Assigner::with_groups(to_f32(bytes, scales, self.dim()), self.dim(), self.groups.clone())
         })
     }
 
@@ -256,6 +273,11 @@ impl ResidualCodec {
         file.section(TOKEN_SCALES, bytemuck::cast_slice(&parts.scales))?;
         file.section(CENTROIDS, &parts.centroids.bytes)?;
         file.section(CENTROID_SCALES, bytemuck::cast_slice(&parts.centroids.scales))?;
+        if parts.groups.len() > 1 {
+            file.section(GROUPS, bytemuck::cast_slice(&parts.groups.offsets))?;
+            file.section(GROUP_MEANS, &parts.groups.means.bytes)?;
+            file.section(GROUP_SCALES, bytemuck::cast_slice(&parts.groups.means.scales))?;
+        }
         file.finish()
     }
 
@@ -279,13 +301,24 @@ impl ResidualCodec {
         };
         let rotation = check::floats(&file, ROTATION, dim * dim, -1.0..=1.0)?;
         let scales = check::scales(&file)?;
-        let centroids = check::centroids(&file, meta.centroids as usize * dim)?;
+        let centroids = check::level_bytes(&file, CENTROIDS, meta.centroids as usize * dim)?;
         let centroid_scales = check::floats(&file, CENTROID_SCALES, meta.centroids as usize, 0.0..=1.0)?;
+        let groups = check::groups(&file, meta.centroids as usize, dim)?;
         let rotation_lanes = QueryF32::new(file.at(&rotation), dim);
         let assigner = OnceLock::new();
-        let codec =
-            Self { meta, levels, fine, scales, centroids, centroid_scales, assigner, rotation, rotation_lanes, file };
-        Ok(Arc::new(codec))
+        Ok(Arc::new(Self {
+            meta,
+            levels,
+            fine,
+            scales,
+            centroids,
+            centroid_scales,
+            groups,
+            assigner,
+            rotation,
+            rotation_lanes,
+            file,
+        }))
     }
 
     /// Checks what opening leaves for later: that the rotation is one.

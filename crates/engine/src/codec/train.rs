@@ -125,6 +125,7 @@ pub(crate) fn train(
         Some(ids) => token_aware::cluster(&mut rows, &ids, dim, count, backend, &mut rng, step),
         None => kmeans::cluster(&rows, dim, count, ITERATIONS, backend, &mut rng, step),
     };
+    // What is off in the bytes is part of the residuals.
     let centroids = ByteRows::new(&centroids?, dim);
     let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend);
     let (values, mean_rms) = residual_values(&rows, &assigner, dim);
@@ -134,7 +135,20 @@ pub(crate) fn train(
     let scales = scales(dim, scale_per_rms);
     let mean_scale = mean_rms * scale_per_rms;
     let rotation = matrix;
-    Ok(Parts { dim, bits, centroids, scales, rotation, levels, scale_per_rms, mean_scale, fine, trained_on: total })
+    let (centroids, groups) = assigner.into_bytes();
+    Ok(Parts {
+        dim,
+        bits,
+        centroids,
+        groups,
+        scales,
+        rotation,
+        levels,
+        scale_per_rms,
+        mean_scale,
+        fine,
+        trained_on: total,
+    })
 }
 
 /// The scales that tokens choose from: 0, and 63 that end at the longest residual of a token on its centroid's side,

@@ -175,6 +175,11 @@ impl Container {
         bytemuck::cast_slice(&self.bytes[located.range.clone()])
     }
 
+    /// Bytes of a section; `None` where there is none.
+    pub(crate) fn size_of(&self, id: SectionId) -> Option<usize> {
+        self.find(id).ok().map(|section| section.range.len())
+    }
+
     /// Checks that a section is not there.
     pub(crate) fn lacks(&self, id: SectionId) -> Result<()> {
         match self.find(id) {

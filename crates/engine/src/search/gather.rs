@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::allowed::Allowed;
 use super::probe::{self, Probed};
 use super::shortlist::{Candidate, Shortlist};
-use crate::backend::EncodedQuery;
+use crate::backend::{Backend, EncodedQuery};
 use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
@@ -45,13 +45,14 @@ impl Default for Accumulators {
 /// are probed: the budget is there to be used.
 pub(super) fn gather(
     (shard, live): (u32, &LiveShard),
-    (query, probed): (&EncodedQuery, &[Probed]),
+    (backend, query, probed): (&dyn Backend, &mut EncodedQuery, &[Probed]),
     (probes, wanted): (usize, usize),
     allowed: &Allowed,
     accumulators: &mut Accumulators,
     shortlist: &mut Shortlist,
 ) -> Result<usize> {
-    let centroids = live.shard.codec().centroid_count();
+    let codec = live.shard.codec();
+    let centroids = codec.centroid_count();
     let mut probes = probes.min(centroids);
     let before = shortlist.clone();
     let mut probed = Cow::Borrowed(probed);
@@ -62,6 +63,9 @@ pub(super) fn gather(
         }
         if probes == centroids || found >= wanted.min(allowed.count()) {
             return Ok(found);
+        }
+        if query.centroids.is_partial() {
+            query.meet_all(backend, codec);
         }
         probes = (probes * WIDEN).min(centroids);
         probed = Cow::Owned(probe::probe(query, probes));

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 use roaring::RoaringTreemap;
 
-use crate::backend::{Backend, EncodedQuery};
+use crate::backend::{Backend, CentroidScores, EncodedQuery};
 use crate::embeddings::QueryEmbeddings;
 use crate::error::{Error, Result};
 use crate::ids::{DocId, DocOrd};
@@ -39,6 +39,9 @@ pub(crate) use topk::TopK;
 /// A query in the space of each codec in use, by the codec's digest.
 type Queries = HashMap<u64, EncodedQuery>;
 
+/// Groups of centroids that each row of a query looks into, where centroids are many; more where it probes more.
+const LEAST_VISITS: usize = 16;
+
 /// A reader pinned to one commit. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Searcher {
@@ -51,7 +54,7 @@ pub struct Searcher {
 /// The large buffers of one search.
 #[derive(Debug, Default)]
 struct Room {
-    tables: Vec<Vec<f32>>,
+    centroids: Vec<CentroidScores>,
     accumulators: Accumulators,
 }
 
@@ -69,10 +72,10 @@ impl Searcher {
         self.check_dim(query)?;
         let mut room = self.rooms().pop().unwrap_or_default();
         let mut clock = Clock::start();
-        let queries = self.encode(query, &mut room.tables);
+        let mut queries = self.encode(query, params, &mut room.centroids);
         let centroids = clock.lap();
-        let found = self.find(&queries, params, &mut room.accumulators, &mut clock);
-        room.tables.extend(queries.into_values().map(|query| query.table));
+        let found = self.find(&mut queries, params, &mut room.accumulators, &mut clock);
+        room.centroids.extend(queries.into_values().map(|query| query.centroids));
         self.rooms().push(room);
         let mut found = found?;
         found.timings.centroids = centroids;
@@ -134,7 +137,7 @@ impl Searcher {
     /// The stages after the first.
     fn find(
         &self,
-        queries: &Queries,
+        queries: &mut Queries,
         params: &SearchParams,
         accumulators: &mut Accumulators,
         clock: &mut Clock,
@@ -165,7 +168,7 @@ impl Searcher {
     /// than is scored anyway, all.
     fn candidates(
         &self,
-        queries: &Queries,
+        queries: &mut Queries,
         params: &SearchParams,
         accumulators: &mut Accumulators,
     ) -> Result<(Vec<Candidate>, usize)> {
@@ -179,9 +182,9 @@ impl Searcher {
                 found += allowed.count();
                 all.extend(allowed.docs().map(|doc| Candidate { score: 0.0, shard, doc }));
             } else {
-                let query = &queries[&live.entry.codec];
+                let query = of_codec(queries, live);
                 let probed = probed.entry(live.entry.codec).or_insert_with(|| probe::probe(query, params.probes));
-                let (query, budget) = ((query, &probed[..]), (params.probes, rescored));
+                let (query, budget) = ((&*self.backend, query, &probed[..]), (params.probes, rescored));
                 found += gather::gather((shard, live), query, budget, &allowed, accumulators, &mut shortlist)?;
             }
         }
@@ -232,11 +235,18 @@ impl Searcher {
         if query.dim() == expected { Ok(()) } else { Err(Error::DimMismatch { expected, found: query.dim() }) }
     }
 
-    /// The query in the space of each codec in use; `tables` is room to do it in.
-    fn encode(&self, query: &QueryEmbeddings, tables: &mut Vec<Vec<f32>>) -> Queries {
-        let mut encode = |codec| EncodedQuery::new(&*self.backend, codec, query, tables.pop().unwrap_or_default());
+    /// The query in the space of each codec in use; `room` is to do it in.
+    fn encode(&self, query: &QueryEmbeddings, params: &SearchParams, room: &mut Vec<CentroidScores>) -> Queries {
+        let visits = params.probes.max(LEAST_VISITS);
+        let mut encode =
+            |codec| EncodedQuery::new(&*self.backend, codec, query, visits, room.pop().unwrap_or_default());
         self.snapshot.codecs.iter().map(|(&digest, codec)| (digest, encode(codec))).collect()
     }
+}
+
+/// The query in the space of a shard's codec.
+fn of_codec<'a>(queries: &'a mut Queries, live: &LiveShard) -> &'a mut EncodedQuery {
+    queries.get_mut(&live.entry.codec).unwrap_or_else(|| unreachable!("every codec of the snapshot has its query"))
 }
 
 /// Splits time into laps.

@@ -14,25 +14,27 @@ pub(super) struct Probed {
 
 /// The `probes` best centroids of each query row.
 pub(super) fn probe(query: &EncodedQuery, probes: usize) -> Vec<Probed> {
-    let (table, lanes) = query.centroid_scores();
-    let (rows, probes) = (query.rows(), probes.min(table.len() / lanes));
+    let scores = &query.centroids;
+    let (rows, probes) = (query.rows(), probes.min(scores.probed_len()));
     // One pass over the table as it lies; each row keeps its best so far, worst last, and mostly only compares. One more
     // than is probed says what the others cannot reach.
     let kept = probes + 1;
     let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(kept + 1); rows];
     let mut threshold = vec![f32::NEG_INFINITY; rows];
-    for (centroid, scores) in (0..).zip(table.chunks_exact(lanes)) {
-        // No early end: so that whole registers are compared.
-        if !scores.iter().zip(&threshold).fold(false, |any, (score, threshold)| any | (score > threshold)) {
-            continue;
-        }
-        for ((&score, threshold), best) in scores.iter().zip(&mut threshold).zip(&mut best) {
-            if score > *threshold {
-                let at = best.partition_point(|&(s, _)| s >= score);
-                best.insert(at, (score, centroid));
-                best.truncate(kept);
-                if best.len() == kept {
-                    *threshold = best[probes].0;
+    for (first, table) in scores.probed() {
+        for (centroid, scores) in (first..).zip(table.chunks_exact(scores.lanes())) {
+            // No early end: so that whole registers are compared.
+            if !scores.iter().zip(&threshold).fold(false, |any, (score, threshold)| any | (score > threshold)) {
+                continue;
+            }
+            for ((&score, threshold), best) in scores.iter().zip(&mut threshold).zip(&mut best) {
+                if score > *threshold {
+                    let at = best.partition_point(|&(s, _)| s >= score);
+                    best.insert(at, (score, centroid));
+                    best.truncate(kept);
+                    if best.len() == kept {
+                        *threshold = best[probes].0;
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! outlier to enter, they are left alone. A query with a clear answer so ends early, a hard one uses its budget.
 
 use super::shortlist::{Candidate, by_shard};
-use super::{Hit, Queries, TopK};
+use super::{Hit, Queries, TopK, of_codec};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ids::DocOrd;
@@ -40,7 +40,7 @@ pub(super) struct Plan {
 pub(super) fn rescore(
     backend: &dyn Backend,
     shards: &[LiveShard],
-    queries: &Queries,
+    queries: &mut Queries,
     mut candidates: Vec<Candidate>,
     plan: Plan,
 ) -> Result<(Vec<Scored>, usize)> {
@@ -72,7 +72,7 @@ pub(super) fn rescore(
 fn score(
     backend: &dyn Backend,
     shards: &[LiveShard],
-    queries: &Queries,
+    queries: &mut Queries,
     candidates: &[Candidate],
     mut each: impl FnMut(Scored),
 ) -> Result<()> {
@@ -80,7 +80,9 @@ fn score(
         let shard = &shards[at].shard;
         let docs: Vec<DocOrd> = run.iter().map(|c| c.doc).collect();
         let mut scores = vec![0.0; docs.len()];
-        backend.score(shard, &queries[&shards[at].entry.codec], &docs, &mut scores)?;
+        let query = of_codec(queries, &shards[at]);
+        query.meet(backend, shard, &docs)?;
+        backend.score(shard, query, &docs, &mut scores)?;
         let scored = run.iter().zip(scores);
         scored.for_each(|(&at, score)| each(Scored { hit: Hit { doc: shard.doc_id(at.doc), score }, at }));
     }
