@@ -1,0 +1,153 @@
+//! The CUDA source of every kernel, made without a device, so that a machine without one can compile it
+//! (`tests/nvrtc.py`).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::field_reassign_with_default, reason = "CubeCL does not export the type's name")]
+
+use std::path::Path;
+
+use cubecl::Compiler;
+use cubecl::cuda::CudaRuntime;
+use cubecl::ir::AddressType;
+use cubecl::prelude::*;
+use half::f16;
+
+use super::{Four, cube_dim, dense, outline, residual, table, top};
+
+type CudaCompiler = <CudaRuntime as Runtime>::Compiler;
+
+/// The folder to write to; without it the sources are made and thrown away.
+const FOLDER: &str = "LATEWOOD_CUDA_SOURCES";
+
+/// The parts of a kernel while it is built: its buffers and numbers, in order, then its body.
+struct Build(KernelBuilder);
+
+impl Build {
+    fn new() -> Self {
+        let mut builder = KernelBuilder::default();
+        builder.runtime_properties(CudaRuntime::target_properties());
+        AddressType::U32.register(&mut builder.scope);
+        Self(builder)
+    }
+
+    fn input<T: CubePrimitive>(&mut self) -> NativeExpand<Array<T>> {
+        <Array<T> as LaunchArg>::expand(&ArrayCompilationArg { inplace: None }, &mut self.0)
+    }
+
+    fn output<T: CubePrimitive>(&mut self) -> NativeExpand<Array<T>> {
+        <Array<T> as LaunchArg>::expand_output(&ArrayCompilationArg { inplace: None }, &mut self.0)
+    }
+
+    fn number(&mut self) -> NativeExpand<usize> {
+        <usize as LaunchArg>::expand(&Default::default(), &mut self.0)
+    }
+
+    /// Compiles the kernel as it is launched, with its bounds checked, and writes its source.
+    fn write(self, name: &str, cube_dim: CubeDim) {
+        let definition = self.0.build(KernelSettings::default().cube_dim(cube_dim).kernel_name(name));
+        let mut options = <CudaCompiler as Compiler>::CompilationOptions::default();
+        options.warp_size = 32;
+        options.supports_features.fast_math = true;
+        options.supports_features.grid_constants = true;
+        let address = AddressType::U32.unsigned_type();
+        let compiled = CudaCompiler::default().compile(definition, &options, ExecutionMode::Checked, address);
+        let source = compiled.unwrap().to_string();
+        assert!(source.contains("__global__") && source.contains(name), "{source}");
+        if let Some(folder) = std::env::var_os(FOLDER) {
+            std::fs::write(Path::new(&folder).join(format!("{name}.cu")), source).unwrap();
+        }
+    }
+}
+
+#[test]
+fn table_has_a_source() {
+    let mut b = Build::new();
+    let (rows, scales, query, table) = (b.input::<u32>(), b.input::<f32>(), b.input::<Four<f32>>(), b.output());
+    let [dim, centroids, first] = std::array::from_fn(|_| b.number());
+    table::table_kernel::expand(&mut b.0.scope, rows, scales, query, table, dim, centroids, first);
+    b.write("table", cube_dim());
+}
+
+#[test]
+fn residual_has_a_source() {
+    for bits in [1usize, 2, 4] {
+        let mut b = Build::new();
+        let [codes, outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
+        let [query, table] = std::array::from_fn(|_| b.input::<Four<f32>>());
+        let (constants, plan, scores) = (b.input::<f32>(), b.input::<u32>(), b.output::<f32>());
+        let [words, centroids, n, first, blocks, queries] = std::array::from_fn(|_| b.number());
+        residual::residual_kernel::expand(
+            &mut b.0.scope,
+            codes,
+            outlines,
+            offsets,
+            docs,
+            query,
+            table,
+            constants,
+            plan,
+            scores,
+            words,
+            centroids,
+            n,
+            first,
+            blocks,
+            queries,
+            bits,
+        );
+        b.write(&format!("residual_{bits}"), cube_dim());
+    }
+}
+
+#[test]
+fn outline_has_a_source() {
+    let mut b = Build::new();
+    let [outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
+    let (table, estimates, lengths) = (b.input::<Four<f32>>(), b.input::<f32>(), b.input::<Four<f32>>());
+    let (plan, scores) = (b.input::<u32>(), b.output::<f32>());
+    let [centroids, n, first, blocks, queries] = std::array::from_fn(|_| b.number());
+    outline::outline_kernel::expand(
+        &mut b.0.scope,
+        outlines,
+        offsets,
+        docs,
+        table,
+        estimates,
+        lengths,
+        plan,
+        scores,
+        centroids,
+        n,
+        first,
+        blocks,
+        queries,
+    );
+    b.write("outline", cube_dim());
+}
+
+fn write_dense<F: Float>(name: &str) {
+    let mut b = Build::new();
+    let (tokens, offsets, docs) = (b.input::<Four<F>>(), b.input::<u32>(), b.input::<u32>());
+    let (query, plan, scores) = (b.input::<Four<f32>>(), b.input::<u32>(), b.output::<f32>());
+    let [dim, n, blocks, queries] = std::array::from_fn(|_| b.number());
+    let scope = &mut b.0.scope;
+    dense::dense_kernel::expand::<F>(scope, tokens, offsets, docs, query, plan, scores, dim, n, blocks, queries);
+    b.write(name, cube_dim());
+}
+
+#[test]
+fn dense_has_a_source() {
+    write_dense::<f32>("dense_f32");
+    write_dense::<f16>("dense_f16");
+}
+
+#[test]
+fn top_has_a_source() {
+    for (name, listed) in [("top_first", false), ("top_next", true)] {
+        let mut b = Build::new();
+        let (scores, positions) = (b.input::<f32>(), b.input::<u32>());
+        let (best_scores, best_positions) = (b.output::<f32>(), b.output::<u32>());
+        let [n, k] = std::array::from_fn(|_| b.number());
+        top::top_kernel::expand(&mut b.0.scope, scores, positions, best_scores, best_positions, n, k, listed);
+        b.write(name, CubeDim::new_1d(top::UNITS as u32));
+    }
+}

@@ -1,0 +1,31 @@
+//! What lies on the device, and how it is arranged there.
+//!
+//! Everything is in words of 32 bits, since not all GPUs read smaller ones. [`Codec`] and [`Shard`] are made once and
+//! stay; [`Queries`] and [`Table`] live as long as a search.
+
+mod codec;
+mod dense;
+mod order;
+mod queries;
+mod shard;
+mod table;
+
+pub use codec::{Codec, CodecParts};
+pub use dense::{DenseTokens, TokenValue};
+pub use queries::{MAX_ROWS, Queries};
+pub use shard::{Shard, ShardParts, fitting_parts};
+pub use table::Table;
+pub(crate) use table::TablePart;
+
+use crate::client::GpuError;
+
+/// An error unless `right`.
+fn ensure(right: bool, wrong: impl FnOnce() -> String) -> Result<(), GpuError> {
+    if right { Ok(()) } else { Err(GpuError::Mismatch(wrong())) }
+}
+
+/// Checks that kernels can handle rows of `dim` values.
+fn check_dim(dim: usize) -> Result<(), GpuError> {
+    let right = dim > 0 && dim.is_multiple_of(8) && dim <= latewood_simd::MAX_DIM;
+    ensure(right, || format!("{dim} dimensions: a multiple of 8 up to {} is needed", latewood_simd::MAX_DIM))
+}

@@ -1,0 +1,40 @@
+//! GPU kernels of Latewood: late interaction on wgpu (Vulkan, Metal, DirectX 12) and CUDA, one source for all.
+//!
+//! [`Device`] says where to compute; resolving it finds what there is and never panics. With the features `wgpu` and
+//! `cuda` there is more to this crate: a `Client` of a device, buffers on it, and the kernels, which are generic over
+//! CubeCL's `Runtime`. Each is the twin of a scalar function of `latewood-simd`, up to the rounding of floats: a
+//! query's rows are `f32` here, where the processor takes bytes.
+//!
+//! | kernel | what it computes |
+//! | --- | --- |
+//! | `table` | all centroids by all query rows, `[c, lanes]` |
+//! | `outline` | documents by their tokens' centroids and scales only |
+//! | `residual` | documents by their packed codes |
+//! | `dense` | documents that are not compressed, `f32` or `f16` |
+//! | `top` | the best of many scores |
+//!
+//! A launch returns at once; what failed on the device shows when something is read back (`Client::read`). Each thread
+//! has a queue and free memory of its own: a search belongs on one thread, and what is kept for many searches had best
+//! be made and dropped on one.
+
+mod device;
+
+#[cfg(feature = "gpu")]
+mod client;
+#[cfg(feature = "gpu")]
+mod cube;
+#[cfg(feature = "gpu")]
+mod layout;
+#[cfg(feature = "gpu")]
+mod raw;
+
+pub use device::{Adapter, Device, DeviceError, Found, Kind, Missing, Resolved, found};
+
+#[cfg(feature = "gpu")]
+pub use client::{Buffer, Client, GpuError, Limits, Memory};
+#[cfg(feature = "gpu")]
+pub use cube::{LANES, MAX_TOP, Top, dense, outline, residual, table, top};
+#[cfg(feature = "gpu")]
+pub use layout::{
+    Codec, CodecParts, DenseTokens, MAX_ROWS, Queries, Shard, ShardParts, Table, TokenValue, fitting_parts,
+};
