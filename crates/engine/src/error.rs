@@ -34,6 +34,14 @@ pub enum Error {
         /// Number of rows.
         rows: usize,
     },
+    /// The device that searches run on has failed.
+    #[error("{device}: {reason}")]
+    Device {
+        /// Which.
+        device: String,
+        /// What happened, and what to do.
+        reason: String,
+    },
     /// A value is NaN or infinite.
     #[error("token embeddings hold a value that is not finite: row {row}, column {column} is {value}")]
     NotFinite {

@@ -50,7 +50,7 @@ mod index;
 pub mod search;
 mod shard;
 
-pub use backend::{Backend, CpuBackend, EncodedQuery};
+pub use backend::{Backend, CpuBackend, Plan, Ranked, Ranking, Searchable};
 pub use codec::{ResidualCodec, SUPPORTED_BITS, Sampler};
 pub use directory::{Bytes, Directory, FileReader, FileWriter, Lock, MmapDirectory, RamDirectory};
 pub use embeddings::{MAX_DIM, QueryEmbeddings, TokenEmbeddings, TokenEmbeddingsRef, UNIT_TOLERANCE};
@@ -59,4 +59,4 @@ pub use format::FORMAT_VERSION;
 pub use ids::{CentroidId, DocId, DocOrd};
 pub use index::{Commit, Index, IndexInfo, IndexOptions, IndexWriter, Merge, Progress, ShardInfo, Stage};
 pub use search::{Alignment, Hit, Prefilter, SearchParams, SearchResult, Searcher, Timings};
-pub use shard::Shard;
+pub use shard::{Columns, Shard};

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use latewood_simd::QueryI8;
 
-use super::Backend;
+use super::CpuBackend;
 use crate::codec::{ResidualCodec, SEARCHED_BY_GROUPS};
 
 /// The dot products of centroids with a query's rows, in units of its scales.
@@ -29,7 +29,7 @@ pub(crate) struct CentroidScores {
 
 impl CentroidScores {
     /// Meets the centroids of the `visits` groups that are nearest to each row of `query`; all, where they are few.
-    pub(super) fn refill(&mut self, backend: &dyn Backend, codec: &ResidualCodec, query: &QueryI8, visits: usize) {
+    pub(super) fn refill(&mut self, backend: &CpuBackend, codec: &ResidualCodec, query: &QueryI8, visits: usize) {
         let (offsets, _) = codec.groups();
         let (count, groups) = (codec.centroid_count(), offsets.len() - 1);
         // A slot has 16 bits.
@@ -41,7 +41,7 @@ impl CentroidScores {
     }
 
     /// Meets the centroids of the `visits` groups, fewer than there are, that are nearest to each row.
-    fn meet_groups(&mut self, backend: &dyn Backend, codec: &ResidualCodec, query: &QueryI8, visits: usize) {
+    fn meet_groups(&mut self, backend: &CpuBackend, codec: &ResidualCodec, query: &QueryI8, visits: usize) {
         let (offsets, (means, mean_scales)) = codec.groups();
         let (bytes, scales) = codec.centroids();
         self.clear(query.lanes(), offsets.len() - 1);
@@ -59,7 +59,7 @@ impl CentroidScores {
     }
 
     /// Meets every centroid.
-    pub(super) fn meet_all(&mut self, backend: &dyn Backend, codec: &ResidualCodec, query: &QueryI8) {
+    pub(super) fn meet_all(&mut self, backend: &CpuBackend, codec: &ResidualCodec, query: &QueryI8) {
         let (bytes, scales) = codec.centroids();
         self.clear(query.lanes(), 0);
         self.append(backend, query, bytes, scales);
@@ -69,7 +69,7 @@ impl CentroidScores {
     /// Meets those of the centroids `ids` that were not met before.
     pub(super) fn meet<'a>(
         &mut self,
-        backend: &dyn Backend,
+        backend: &CpuBackend,
         codec: &ResidualCodec,
         query: &QueryI8,
         ids: impl Iterator<Item = &'a u16>,
@@ -138,7 +138,7 @@ impl CentroidScores {
         self.table.len() / self.lanes.max(1)
     }
 
-    fn append(&mut self, backend: &dyn Backend, query: &QueryI8, bytes: &[u8], scales: &[f32]) {
+    fn append(&mut self, backend: &CpuBackend, query: &QueryI8, bytes: &[u8], scales: &[f32]) {
         let start = self.table.len();
         self.table.resize(start + scales.len() * self.lanes, 0.0);
         backend.byte_dots(bytes, scales, query, &mut self.table[start..]);
@@ -160,7 +160,6 @@ impl CentroidScores {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CpuBackend;
     use crate::codec::{Sample, Shape, train};
     use crate::directory::RamDirectory;
     use rand::{RngExt, SeedableRng};
@@ -178,7 +177,7 @@ mod tests {
         rows.chunks_exact(DIM).flat_map(unit).collect()
     }
 
-    fn codec(backend: &dyn Backend) -> std::sync::Arc<ResidualCodec> {
+    fn codec(backend: &CpuBackend) -> std::sync::Arc<ResidualCodec> {
         let sample = Sample { rows: rows(6000, 1), token_ids: None };
         let shape = Shape { dim: DIM, bits: 4, fine: false };
         let parts = train(sample, shape, 6000, 1, backend, |_, _| true).unwrap();

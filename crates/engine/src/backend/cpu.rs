@@ -94,26 +94,47 @@ impl Backend for CpuBackend {
         format!("cpu ({})", self.kernels.isa().name())
     }
 
-    fn dots(&self, rows: &[f32], query: &QueryF32, out: &mut [f32]) {
+    fn cpu(&self) -> &CpuBackend {
+        self
+    }
+}
+
+/// The operations that cost.
+impl CpuBackend {
+    /// The dot products of each row of `rows` `[n, d]` with each row of `query`, into `out` `[n, lanes]`.
+    pub(crate) fn dots(&self, rows: &[f32], query: &QueryF32, out: &mut [f32]) {
         rows.par_chunks(ASSIGN_CENTROIDS * query.dim())
             .zip(out.par_chunks_mut(ASSIGN_CENTROIDS * query.lanes()))
             .for_each(|(rows, out)| self.kernels.dots(rows, query, out));
     }
 
-    fn assign(&self, rows: &[f32], centroids: &[f32], dim: usize, out: &mut [u32]) {
+    /// For each row of `rows` `[n, d]` the row of `centroids` `[c, d]` with the largest dot product, into `out` `[n]`.
+    pub(crate) fn assign(&self, rows: &[f32], centroids: &[f32], dim: usize, out: &mut [u32]) {
         rows.par_chunks(ASSIGN_ROWS * dim)
             .zip(out.par_chunks_mut(ASSIGN_ROWS))
             .for_each(|(rows, out)| self.assign_chunk(rows, centroids, dim, out));
     }
 
-    fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]) {
+    /// The dot products of each row of `rows` `[n, d]`, bytes with one of `scales` `[n]` each, with each row of `query`,
+    /// in units of its scales, into `out` `[n, lanes]`.
+    pub(crate) fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]) {
         rows.par_chunks(TABLE_ROWS * query.dim())
             .zip(scales.par_chunks(TABLE_ROWS))
             .zip(out.par_chunks_mut(TABLE_ROWS * query.lanes()))
             .for_each(|((rows, scales), out)| self.kernels.byte_dots(rows, scales, query, out));
     }
 
-    fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
+    /// Scores documents of a shard by their tokens' outlines, centroid and scale, into `out` `[docs]`.
+    ///
+    /// # Errors
+    /// When a document is damaged; so for the next two.
+    pub(crate) fn approximate(
+        &self,
+        shard: &Shard,
+        query: &EncodedQuery,
+        docs: &[DocOrd],
+        out: &mut [f32],
+    ) -> Result<()> {
         let prepare = |doc| shard.prefetch_outline(doc);
         Self::sum_of_maxima(query, docs, out, prepare, |doc, work, maxima| {
             let (centroids, factors) = shard.outline(doc)?;
@@ -123,7 +144,8 @@ impl Backend for CpuBackend {
         })
     }
 
-    fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
+    /// MaxSim of documents of a shard on their compressed tokens, into `out` `[docs]`.
+    pub(crate) fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
         let prepare = |doc| shard.prefetch_tokens(doc);
         Self::sum_of_maxima(query, docs, out, prepare, |doc, work, maxima| {
             let tokens = shard.tokens(doc)?;
@@ -134,7 +156,8 @@ impl Backend for CpuBackend {
         })
     }
 
-    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
+    /// MaxSim of documents of a shard with their fine codes, into `out` `[docs]`; the shard has them.
+    pub(crate) fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()> {
         let codec = shard.codec();
         let Some(steps) = codec.fine() else { return self.score(shard, query, docs, out) };
         docs.par_chunks(REFINE_DOCS).zip(out.par_chunks_mut(REFINE_DOCS)).try_for_each(|(docs, out)| {

@@ -1,14 +1,16 @@
 //! Where arithmetic runs.
 //!
-//! The stages of a search and of a build call these few operations and nothing else, so that another backend
-//! (a GPU that keeps shards resident) can take them over whole.
+//! The stages of a search and of a build call the processor ([`CpuBackend`]). Another [`Backend`] may take whole searches
+//! over: a GPU that keeps shards resident.
 
 mod centroid_scores;
 mod cpu;
+mod device;
 
 use std::fmt;
+use std::sync::Arc;
 
-use latewood_simd::{Estimates, QueryF32, QueryI8, QueryI16};
+use latewood_simd::{Estimates, QueryI8, QueryI16};
 
 use crate::codec::ResidualCodec;
 use crate::embeddings::QueryEmbeddings;
@@ -18,42 +20,62 @@ use crate::shard::Shard;
 
 pub(crate) use centroid_scores::CentroidScores;
 pub use cpu::CpuBackend;
+pub use device::{Plan, Ranked, Ranking, Searchable};
 
-/// The operations that cost.
+/// What searches run on. Implemented outside for other devices (`latewood-kernels`).
 pub trait Backend: Send + Sync + fmt::Debug {
     /// What runs, for people: `cpu (avx2)`.
     fn name(&self) -> String;
 
-    /// The dot products of each row of `rows` `[n, d]` with each row of `query`, into `out` `[n, lanes]`.
-    fn dots(&self, rows: &[f32], query: &QueryF32, out: &mut [f32]);
+    /// The processor, which does all that the backend leaves alone.
+    fn cpu(&self) -> &CpuBackend;
 
-    /// For each row of `rows` `[n, d]` the row of `centroids` `[c, d]` with the largest dot product, into `out` `[n]`.
-    fn assign(&self, rows: &[f32], centroids: &[f32], dim: usize, out: &mut [u32]);
+    /// Whether it takes searches over.
+    fn searches(&self) -> bool {
+        false
+    }
 
-    /// The dot products of each row of `rows` `[n, d]`, bytes with one of `scales` `[n]` each, with each row of `query`,
-    /// in units of its scales, into `out` `[n, lanes]`.
-    fn byte_dots(&self, rows: &[u8], scales: &[f32], query: &QueryI8, out: &mut [f32]);
-
-    /// Scores documents of a shard by their tokens' outlines, centroid and scale, into `out` `[docs]`.
+    /// Searches `shards` for each of `queries`: the best documents of each by their compressed tokens. `None` leaves it
+    /// to the processor.
     ///
     /// # Errors
-    /// When a document is damaged; so for the next two.
-    fn approximate(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()>;
-
-    /// MaxSim of documents of a shard on their compressed tokens, into `out` `[docs]`.
-    fn score(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()>;
-
-    /// MaxSim of documents of a shard with their fine codes, into `out` `[docs]`; the shard has them.
-    fn refine(&self, shard: &Shard, query: &EncodedQuery, docs: &[DocOrd], out: &mut [f32]) -> Result<()>;
+    /// When a shard is damaged, or the device fails ([`crate::Error::Device`]).
+    fn search(
+        &self,
+        _shards: &[Searchable<'_>],
+        _queries: &[&QueryEmbeddings],
+        _plan: Plan,
+    ) -> Result<Option<Vec<Ranking>>> {
+        Ok(None)
+    }
 }
 
-/// How much a token that lies off its centroid, by the sine, is taken to lean towards the query, as a share of the sine's
-/// square: measured, on text and on code (BENCHMARKS.md).
-const LEANING: f32 = 0.25;
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn cpu(&self) -> &CpuBackend {
+        (**self).cpu()
+    }
+
+    fn searches(&self) -> bool {
+        (**self).searches()
+    }
+
+    fn search(
+        &self,
+        shards: &[Searchable<'_>],
+        queries: &[&QueryEmbeddings],
+        plan: Plan,
+    ) -> Result<Option<Vec<Ranking>>> {
+        (**self).search(shards, queries, plan)
+    }
+}
 
 /// A query in the space of one codec.
 #[derive(Debug)]
-pub struct EncodedQuery {
+pub(crate) struct EncodedQuery {
     pub(crate) i8: QueryI8,
     /// Read by refining only.
     pub(crate) i16: QueryI16,
@@ -66,7 +88,7 @@ impl EncodedQuery {
     /// Brings `query` into the space of `codec` and scores the centroids of the `visits` groups nearest to each of its
     /// rows; `centroids` is room to do it in.
     pub(crate) fn new(
-        backend: &dyn Backend,
+        backend: &CpuBackend,
         codec: &ResidualCodec,
         query: &QueryEmbeddings,
         visits: usize,
@@ -79,8 +101,17 @@ impl EncodedQuery {
         Self { i8: query, i16: QueryI16::new(&rotated, codec.dim()), centroids, estimates }
     }
 
+    /// For refining only.
+    pub(crate) fn without_centroids(backend: &CpuBackend, codec: &ResidualCodec, query: &QueryEmbeddings) -> Self {
+        let rotated = codec.rotate(backend, query.values());
+        let query = QueryI8::new(&rotated, codec.dim());
+        let estimates = estimates(codec, &query);
+        let centroids = CentroidScores::default();
+        Self { i8: query, i16: QueryI16::new(&rotated, codec.dim()), centroids, estimates }
+    }
+
     /// Scores all centroids of `codec`, its own.
-    pub(crate) fn meet_all(&mut self, backend: &dyn Backend, codec: &ResidualCodec) {
+    pub(crate) fn meet_all(&mut self, backend: &CpuBackend, codec: &ResidualCodec) {
         self.centroids.meet_all(backend, codec, &self.i8);
     }
 
@@ -88,7 +119,7 @@ impl EncodedQuery {
     ///
     /// # Errors
     /// When a document is damaged.
-    pub(crate) fn meet(&mut self, backend: &dyn Backend, shard: &Shard, docs: &[DocOrd]) -> Result<()> {
+    pub(crate) fn meet(&mut self, backend: &CpuBackend, shard: &Shard, docs: &[DocOrd]) -> Result<()> {
         if !self.centroids.is_partial() {
             return Ok(());
         }
@@ -99,7 +130,7 @@ impl EncodedQuery {
     }
 
     /// Number of query rows.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.i8.rows()
     }
 
@@ -109,16 +140,10 @@ impl EncodedQuery {
     }
 }
 
-/// A token at an angle `a` from its centroid `c` is `cos a * c + sin a * u`, `u` being some direction off `c`; its scale
-/// tells the angle. Its dot product with a row `q` is `cos a * <q, c>`, and something for `u`: tokens that are looked
-/// for lean towards the row, the more the farther they lie off.
 fn estimates(codec: &ResidualCodec, query: &QueryI8) -> Estimates {
-    let cosines = codec.cosines();
+    let (weights, leans) = codec.estimates();
     // In units of the query's scales, as the table.
     let lengths = query.lengths();
-    let bonuses = cosines.iter().flat_map(|cos| {
-        let share = LEANING * (1.0 - cos * cos);
-        lengths.iter().map(move |length| length * share)
-    });
-    Estimates::new(cosines, bonuses.collect())
+    let bonuses = leans.iter().flat_map(|lean| lengths.iter().map(move |length| length * lean));
+    Estimates::new(weights, bonuses.collect())
 }

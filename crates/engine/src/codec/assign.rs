@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::ByteRows;
 use super::groups::Groups;
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 
 /// Rows assigned together: enough that each group is met by many of them.
 const CHUNK: usize = 8192;
@@ -30,7 +30,7 @@ pub(super) struct Assigner {
 
 impl Assigner {
     /// For `centroids` `[c, d]`, which it brings into an order of its own.
-    pub(super) fn new(centroids: Vec<f32>, dim: usize, backend: &dyn Backend) -> Self {
+    pub(super) fn new(centroids: Vec<f32>, dim: usize, backend: &CpuBackend) -> Self {
         let (groups, centroids) = Groups::new(centroids, dim, backend);
         Self::with_groups(centroids, dim, groups)
     }
@@ -120,7 +120,6 @@ impl ByteRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CpuBackend;
     use crate::codec::kmeans;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;

@@ -7,7 +7,7 @@ use latewood_simd::{
 use rayon::prelude::*;
 
 use super::{ResidualCodec, levels};
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 
 /// Rows coded by one task.
 const CHUNK: usize = 512;
@@ -34,7 +34,7 @@ impl CodedTokens {
 
 impl ResidualCodec {
     /// Codes `rows` `[n, d]`, unit rows.
-    pub(crate) fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> CodedTokens {
+    pub(crate) fn encode(&self, backend: &CpuBackend, rows: &[f32]) -> CodedTokens {
         let dim = self.dim();
         let n = rows.len() / dim;
         let (plane, fine_plane) = self.planes();

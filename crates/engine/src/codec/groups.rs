@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::{ByteRows, kmeans};
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 
 /// Fewer centroids are one group.
 const MIN_GROUPED: usize = 512;
@@ -31,7 +31,7 @@ impl Groups {
     }
 
     /// Groups `centroids` `[c, d]`; returns them group after group.
-    pub(super) fn new(centroids: Vec<f32>, dim: usize, backend: &dyn Backend) -> (Self, Vec<f32>) {
+    pub(super) fn new(centroids: Vec<f32>, dim: usize, backend: &CpuBackend) -> (Self, Vec<f32>) {
         let count = centroids.len() / dim;
         if count < MIN_GROUPED {
             return (Self::one(count), centroids);

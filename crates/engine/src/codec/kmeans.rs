@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::assign::Assigner;
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::error::{Error, Result};
 
 /// Passes for the leaders of groups, which need not be good.
@@ -16,7 +16,7 @@ pub(super) fn cluster(
     dim: usize,
     count: usize,
     passes: usize,
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     rng: &mut ChaCha8Rng,
     step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<f32>> {
@@ -31,7 +31,7 @@ pub(super) fn improve(
     dim: usize,
     mut centroids: Vec<f32>,
     passes: usize,
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     rng: &mut ChaCha8Rng,
     mut step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<f32>> {
@@ -49,7 +49,7 @@ pub(super) fn improve(
 }
 
 /// Groups `rows` `[n, d]` around `count` leaders: the group of each row.
-pub(super) fn group(rows: &[f32], dim: usize, count: usize, backend: &dyn Backend) -> Vec<u32> {
+pub(super) fn group(rows: &[f32], dim: usize, count: usize, backend: &CpuBackend) -> Vec<u32> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut leaders = sample(rows, dim, count, &mut rng);
     let mut assigned = vec![0; rows.len() / dim];

@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 
 use latewood_simd::{FINE_BITS, FineSteps, LEVEL_OFFSET, MAX_LEVEL, QueryF32, SCALES, code_bytes};
 
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
@@ -65,6 +65,10 @@ const SECTIONS: [SectionId; 10] =
 const MAX_CENTROIDS: usize = 1 << 16;
 /// The products of a rotation's rows may be so far from 0 and 1: what rounding leaves is a hundredth of it.
 const ORTHOGONAL: f32 = 1e-3;
+
+/// How much a token that lies off its centroid, by the sine, is taken to lean towards the query, as a share of the sine's
+/// square: measured, on text and on code (BENCHMARKS.md).
+const LEANING: f32 = 0.25;
 
 /// The metadata section, field by field.
 #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -220,8 +224,8 @@ impl ResidualCodec {
         self.file.read_only()
     }
 
-    /// The codec's identity.
-    pub(crate) fn digest(&self) -> u64 {
+    /// The codec's identity: codecs of one digest have one content.
+    pub fn digest(&self) -> u64 {
         self.file.digest()
     }
 
@@ -232,9 +236,20 @@ impl ResidualCodec {
 
     /// For each scale, the cosine between a token that has it and its centroid, both being unit vectors at a distance that
     /// the scale tells.
-    pub(crate) fn cosines(&self) -> [f32; SCALES] {
+    fn cosines(&self) -> [f32; SCALES] {
         let square = |scale: f32| (scale / self.meta.scale_per_rms).powi(2) * self.dim() as f32;
         self.scales.map(|scale| if scale > 0.0 { (1.0 - square(scale) / 2.0).clamp(0.0, 1.0) } else { 1.0 })
+    }
+
+    /// How a token's score is guessed from its centroid's, for each scale that it may have: the weight of the centroid's
+    /// score, and how far the token is taken to lean towards a row, as a share of the row's length.
+    ///
+    /// A token at an angle `a` from its centroid `c` is `cos a * c + sin a * u`, `u` being some direction off `c`; its scale
+    /// tells the angle. Its dot product with a row `q` is `cos a * <q, c>`, and something for `u`: tokens that are looked
+    /// for lean towards the row, the more the farther they lie off.
+    pub fn estimates(&self) -> ([f32; SCALES], [f32; SCALES]) {
+        let cosines = self.cosines();
+        (cosines, cosines.map(|cos| LEANING * (1.0 - cos * cos)))
     }
 
     /// The mean of the scales of the tokens that it was trained on.
@@ -247,8 +262,13 @@ impl ResidualCodec {
         self.file.len()
     }
 
+    /// `rows` `[n, d]` turned into the space that centroids and levels are in: dot products stay.
+    pub fn rotated(&self, rows: &[f32]) -> Vec<f32> {
+        self.rotate(&CpuBackend::new(), rows)
+    }
+
     /// `rows` `[n, d]` in rotated space.
-    pub(crate) fn rotate(&self, backend: &dyn Backend, rows: &[f32]) -> Vec<f32> {
+    pub(crate) fn rotate(&self, backend: &CpuBackend, rows: &[f32]) -> Vec<f32> {
         rotation::rotate(backend, &self.rotation_lanes, rows)
     }
 
@@ -325,7 +345,7 @@ impl ResidualCodec {
     ///
     /// # Errors
     /// When it is not.
-    pub(crate) fn verify(&self, backend: &dyn Backend) -> Result<()> {
+    pub(crate) fn verify(&self, backend: &CpuBackend) -> Result<()> {
         let dim = self.dim();
         let products = self.rotate(backend, self.file.at(&self.rotation));
         let orthogonal = |(at, product): (usize, &f32)| {

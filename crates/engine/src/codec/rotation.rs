@@ -4,7 +4,7 @@ use latewood_simd::QueryF32;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 
 /// A random orthogonal matrix `[d, d]`: Gaussian rows made orthonormal one after the other (modified Gram-Schmidt).
 pub(super) fn random(dim: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
@@ -35,7 +35,7 @@ fn gaussian(rng: &mut ChaCha8Rng) -> f64 {
 }
 
 /// `rows[n, d]` turned: dimension `i` of the result is the dot product with row `i` of the rotation.
-pub(super) fn rotate(backend: &dyn Backend, rotation: &QueryF32, rows: &[f32]) -> Vec<f32> {
+pub(super) fn rotate(backend: &CpuBackend, rotation: &QueryF32, rows: &[f32]) -> Vec<f32> {
     let (dim, lanes) = (rotation.dim(), rotation.lanes());
     let mut padded = vec![0.0; rows.len() / dim * lanes];
     backend.dots(rows, rotation, &mut padded);

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::kmeans;
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::error::{Error, Result};
 
 /// Passes over the rows of each group, which lie together from the start.
@@ -53,7 +53,7 @@ pub(super) fn cluster(
     ids: &[u32],
     dim: usize,
     count: usize,
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     rng: &mut ChaCha8Rng,
     mut step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<f32>> {
@@ -180,7 +180,6 @@ impl Eq for Claim {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CpuBackend;
 
     const DIM: usize = 16;
 

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::assign::Assigner;
 use super::{ByteRows, MAX_CENTROIDS, Parts, kmeans, levels, rotation, to_f32, token_aware};
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::error::Result;
 
 /// Passes of k-means over a sample without token ids.
@@ -107,7 +107,7 @@ pub(crate) fn train(
     shape: Shape,
     total: u64,
     seed: u64,
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Parts> {
     let Shape { dim, bits, fine } = shape;

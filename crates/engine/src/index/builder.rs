@@ -13,7 +13,7 @@ use super::manifest::CodecEntry;
 use super::spool::{SpoolReader, append_f32};
 use super::writer::{next_file, open_shard};
 use super::{LiveShard, Progress, Snapshot, Stage, policy};
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::codec::{self, CodedTokens, ResidualCodec, Sample, Sampler, Shape};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::shard::ShardWriter;
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
     pub(super) directory: &'a dyn Directory,
-    pub(super) backend: &'a dyn Backend,
+    pub(super) backend: &'a CpuBackend,
     pub(super) progress: &'a dyn Progress,
     pub(super) budget: Budget,
 }
@@ -75,7 +75,7 @@ pub(super) fn in_order(shards: &[LiveShard]) -> Result<Vec<(DocId, &LiveShard, D
 /// The codec of `snapshot` whose centroids the waiting documents lie nearest to, unless they lie far from all: then they
 /// are of another kind than what there is, and get a codec of their own. A few documents never do.
 pub(super) fn fitting_codec(
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     snapshot: &Snapshot,
     waiting: &SpoolReader<'_>,
 ) -> Result<Option<Arc<ResidualCodec>>> {

@@ -238,7 +238,7 @@ impl Index {
         };
         let total = snapshot.shards.len() as u64;
         let codecs = snapshot.manifest.codecs.iter().filter_map(|entry| snapshot.codecs.get(&entry.digest));
-        let mut wrong: Vec<Error> = codecs.filter_map(|codec| codec.verify(&*self.backend).err()).collect();
+        let mut wrong: Vec<Error> = codecs.filter_map(|codec| codec.verify(self.backend.cpu()).err()).collect();
         let mut alive = RoaringTreemap::new();
         for (done, live) in (0..).zip(&snapshot.shards) {
             progress.report(Stage::Verify, done, total);

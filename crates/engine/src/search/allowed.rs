@@ -8,7 +8,7 @@ use crate::index::LiveShard;
 
 /// The documents of a shard that are alive and pass the filter.
 #[derive(Debug)]
-pub(super) struct Allowed {
+pub(crate) struct Allowed {
     docs: usize,
     /// `None` is all.
     set: Option<BitSet>,
@@ -34,7 +34,7 @@ impl Allowed {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.docs
     }
 
@@ -52,7 +52,7 @@ impl Allowed {
     }
 
     /// All of them, ascending.
-    pub(super) fn docs(&self) -> impl Iterator<Item = DocOrd> + '_ {
+    pub(crate) fn docs(&self) -> impl Iterator<Item = DocOrd> + '_ {
         let all = if self.set.is_none() { self.docs as u32 } else { 0 };
         (0..all).chain(self.set.iter().flat_map(BitSet::iter)).map(DocOrd)
     }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::allowed::Allowed;
 use super::probe::{self, Probed};
 use super::shortlist::{Candidate, Shortlist};
-use crate::backend::{Backend, EncodedQuery};
+use crate::backend::{CpuBackend, EncodedQuery};
 use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
@@ -45,7 +45,7 @@ impl Default for Accumulators {
 /// are probed: the budget is there to be used.
 pub(super) fn gather(
     (shard, live): (u32, &LiveShard),
-    (backend, query, probed): (&dyn Backend, &mut EncodedQuery, &[Probed]),
+    (backend, query, probed): (&CpuBackend, &mut EncodedQuery, &[Probed]),
     (probes, wanted): (usize, usize),
     allowed: &Allowed,
     accumulators: &mut Accumulators,

@@ -9,6 +9,7 @@
 
 mod allowed;
 mod gather;
+mod on_device;
 mod params;
 mod probe;
 mod prune;
@@ -30,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::ids::{DocId, DocOrd};
 use crate::index::{IndexInfo, LiveShard, Snapshot};
 
-use allowed::Allowed;
+pub(crate) use allowed::Allowed;
 use gather::Accumulators;
 pub use params::{Alignment, Hit, Prefilter, SearchParams, SearchResult, Timings};
 use shortlist::{Candidate, Shortlist};
@@ -70,6 +71,13 @@ impl Searcher {
     pub fn search(&self, query: &QueryEmbeddings, params: &SearchParams) -> Result<SearchResult> {
         params.check()?;
         self.check_dim(query)?;
+        if let Some(mut found) = self.search_on_device(&[query], params)? {
+            return Ok(found.swap_remove(0));
+        }
+        self.search_on_cpu(query, params)
+    }
+
+    fn search_on_cpu(&self, query: &QueryEmbeddings, params: &SearchParams) -> Result<SearchResult> {
         let mut room = self.rooms().pop().unwrap_or_default();
         let mut clock = Clock::start();
         let mut queries = self.encode(query, params, &mut room.centroids);
@@ -87,7 +95,12 @@ impl Searcher {
     /// # Errors
     /// As [`Searcher::search`], for the first query that fails.
     pub fn search_batch(&self, queries: &[QueryEmbeddings], params: &SearchParams) -> Result<Vec<SearchResult>> {
-        queries.par_iter().map(|query| self.search(query, params)).collect()
+        params.check()?;
+        queries.iter().try_for_each(|query| self.check_dim(query))?;
+        if let Some(found) = self.search_on_device(&queries.iter().collect::<Vec<_>>(), params)? {
+            return Ok(found);
+        }
+        queries.par_iter().map(|query| self.search_on_cpu(query, params)).collect()
     }
 
     /// The best of the documents `ids`, all of which are scored: for candidates from elsewhere, a keyword search for
@@ -142,7 +155,7 @@ impl Searcher {
         accumulators: &mut Accumulators,
         clock: &mut Clock,
     ) -> Result<SearchResult> {
-        let (backend, shards) = (&*self.backend, &self.snapshot.shards);
+        let (backend, shards) = (self.backend.cpu(), &self.snapshot.shards);
         let (gathered, candidates) = self.candidates(queries, params, accumulators)?;
         let gather = clock.lap();
         let refined = if self.snapshot.manifest.fine { params.refined() } else { 0 };
@@ -184,7 +197,7 @@ impl Searcher {
             } else {
                 let query = of_codec(queries, live);
                 let probed = probed.entry(live.entry.codec).or_insert_with(|| probe::probe(query, params.probes));
-                let (query, budget) = ((&*self.backend, query, &probed[..]), (params.probes, rescored));
+                let (query, budget) = ((self.backend.cpu(), query, &probed[..]), (params.probes, rescored));
                 found += gather::gather((shard, live), query, budget, &allowed, accumulators, &mut shortlist)?;
             }
         }
@@ -239,7 +252,7 @@ impl Searcher {
     fn encode(&self, query: &QueryEmbeddings, params: &SearchParams, room: &mut Vec<CentroidScores>) -> Queries {
         let visits = params.probes.max(LEAST_VISITS);
         let mut encode =
-            |codec| EncodedQuery::new(&*self.backend, codec, query, visits, room.pop().unwrap_or_default());
+            |codec| EncodedQuery::new(self.backend.cpu(), codec, query, visits, room.pop().unwrap_or_default());
         self.snapshot.codecs.iter().map(|(&digest, codec)| (digest, encode(codec))).collect()
     }
 }

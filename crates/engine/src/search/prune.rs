@@ -6,14 +6,14 @@
 
 use super::Queries;
 use super::shortlist::{Candidate, Shortlist, by_shard};
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 
 /// The best `budget` candidates, with their scores; those that fit the budget as they are keep theirs.
 pub(super) fn prune(
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     shards: &[LiveShard],
     queries: &Queries,
     candidates: Vec<Candidate>,

@@ -6,14 +6,14 @@
 use super::rescore::Scored;
 use super::shortlist::{Candidate, by_shard};
 use super::{Hit, Queries, TopK};
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
 
 /// The best `k` of `scored`.
 pub(super) fn refine(
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     shards: &[LiveShard],
     queries: &Queries,
     scored: &[Scored],

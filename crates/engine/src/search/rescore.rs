@@ -6,7 +6,7 @@
 
 use super::shortlist::{Candidate, by_shard};
 use super::{Hit, Queries, TopK, of_codec};
-use crate::backend::Backend;
+use crate::backend::CpuBackend;
 use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::index::LiveShard;
@@ -38,7 +38,7 @@ pub(super) struct Plan {
 
 /// The best of the candidates, best first, and how many were scored.
 pub(super) fn rescore(
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     shards: &[LiveShard],
     queries: &mut Queries,
     mut candidates: Vec<Candidate>,
@@ -70,7 +70,7 @@ pub(super) fn rescore(
 }
 
 fn score(
-    backend: &dyn Backend,
+    backend: &CpuBackend,
     shards: &[LiveShard],
     queries: &mut Queries,
     candidates: &[Candidate],

@@ -43,6 +43,19 @@ pub struct Shard {
     postings: Lazy<u16>,
 }
 
+/// The tokens of a shard, column by column.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    /// `[n + 1]`: the tokens of document `i` are `offsets[i]..offsets[i + 1]`.
+    pub offsets: &'a [u32],
+    /// `[t]`: the centroid of each token.
+    pub centroids: &'a [u16],
+    /// `[t]`: its scale and inverse norm ([`latewood_simd::unpack_factors`]).
+    pub factors: &'a [u16],
+    /// `[t, m]`: its codes ([`latewood_simd::unpack_codes`]), `m` bytes a token.
+    pub codes: &'a [u8],
+}
+
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (docs, tokens) = (self.docs, self.tokens);
@@ -169,6 +182,20 @@ impl Shard {
         offsets[doc.0 as usize] as usize..offsets[doc.0 as usize + 1] as usize
     }
 
+    /// What there is of all tokens, for a device to take.
+    ///
+    /// # Errors
+    /// When any of it is damaged.
+    pub fn columns(&self) -> Result<Columns<'_>> {
+        let (plane, _) = self.codec.planes();
+        Ok(Columns {
+            offsets: self.file.at(&self.offsets),
+            centroids: self.file.get(&self.centroids, 0..self.tokens)?,
+            factors: self.file.get(&self.factors, 0..self.tokens)?,
+            codes: self.file.get(&self.codes, 0..self.tokens * plane)?,
+        })
+    }
+
     /// The coded tokens of a document, without their fine codes.
     ///
     /// # Errors
@@ -286,8 +313,8 @@ impl Shard {
         self.file.read_only()
     }
 
-    /// The file's identity.
-    pub(crate) fn digest(&self) -> u64 {
+    /// The file's identity: shards of one digest have one content.
+    pub fn digest(&self) -> u64 {
         self.file.digest()
     }
 
