@@ -20,6 +20,8 @@
 mod device;
 
 #[cfg(feature = "gpu")]
+mod backend;
+#[cfg(feature = "gpu")]
 mod client;
 #[cfg(feature = "gpu")]
 mod cube;
@@ -30,6 +32,8 @@ mod raw;
 
 pub use device::{Adapter, Device, DeviceError, Found, Kind, Missing, Resolved, found};
 
+#[cfg(feature = "gpu")]
+pub use backend::{GpuBackend, GpuOptions, GpuStatus};
 #[cfg(feature = "gpu")]
 pub use client::{Buffer, Client, GpuError, Limits, Memory};
 #[cfg(feature = "gpu")]

@@ -10,4 +10,5 @@ mod coded;
 mod dense;
 mod gpus;
 mod reference;
+mod searching;
 mod top;

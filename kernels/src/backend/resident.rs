@@ -1,0 +1,158 @@
+//! What stays in a device's memory: codecs, and shards within a budget of bytes.
+//!
+//! A file's digest names it: a new commit copies its new shards only. The least recently used leave first, and none that
+//! the current search needs, so that an index larger than the budget keeps what fits and copies the rest each time.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use cubecl::prelude::Runtime;
+use latewood_engine::{ResidualCodec, Result, Shard as Coded};
+
+use super::GpuStatus;
+use super::worker::Failure;
+use crate::client::{Buffer, Client, GpuError};
+use crate::layout::{Codec, CodecParts, Shard, ShardParts, fitting_parts};
+
+/// Documents of a shard on the device.
+pub(super) struct Part {
+    /// Which of the shard's.
+    pub(super) docs: Range<usize>,
+    pub(super) tokens: Shard,
+    /// `0, 1, ..`: all of them.
+    pub(super) all: Buffer<u32>,
+}
+
+/// The parts of a shard, and whether they stay.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) parts: Rc<Vec<Part>>,
+    pub(super) stays: bool,
+}
+
+struct Entry {
+    parts: Rc<Vec<Part>>,
+    bytes: u64,
+    used: u64,
+}
+
+/// What is on a device.
+pub(super) struct Resident<R: Runtime> {
+    client: Client<R>,
+    budget: u64,
+    codecs: HashMap<u64, Rc<Codec>>,
+    shards: HashMap<u64, Entry>,
+    /// The current search.
+    now: u64,
+    copied: u64,
+    streamed: bool,
+}
+
+impl<R: Runtime> Resident<R> {
+    pub(super) fn new(client: Client<R>, budget: u64) -> Self {
+        let (codecs, shards) = (HashMap::new(), HashMap::new());
+        Self { client, budget, codecs, shards, now: 0, copied: 0, streamed: false }
+    }
+
+    pub(super) fn client(&self) -> &Client<R> {
+        &self.client
+    }
+
+    /// A search begins: what it needs stays until it ends.
+    pub(super) fn begin(&mut self) {
+        self.now += 1;
+        self.streamed = false;
+    }
+
+    pub(super) fn report(&self, status: &mut GpuStatus) {
+        status.resident = self.bytes();
+        status.copied = self.copied;
+        status.streamed = self.streamed;
+    }
+
+    fn bytes(&self) -> u64 {
+        let codecs: u64 = self.codecs.values().map(|codec| codec.bytes()).sum();
+        codecs + self.shards.values().map(|shard| shard.bytes).sum::<u64>()
+    }
+
+    /// A codec on the device.
+    pub(super) fn codec(&mut self, codec: &ResidualCodec) -> Result<Rc<Codec>, GpuError> {
+        if let Some(there) = self.codecs.get(&codec.digest()) {
+            return Ok(there.clone());
+        }
+        let (centroids, centroid_scales) = codec.centroids();
+        let (weights, leans) = codec.estimates();
+        let parts = CodecParts {
+            dim: codec.dim(),
+            bits: codec.bits(),
+            levels: codec.levels(),
+            scales: codec.scales(),
+            centroids,
+            centroid_scales,
+            weights: &weights,
+            leans: &leans,
+        };
+        let there = Rc::new(Codec::new(&self.client, &parts)?);
+        self.codecs.insert(codec.digest(), there.clone());
+        Ok(there)
+    }
+
+    /// A shard on the device: one that stays, or that goes when it is dropped.
+    pub(super) fn shard(&mut self, shard: &Coded) -> Result<Parts, Failure> {
+        if let Some(entry) = self.shards.get_mut(&shard.digest()) {
+            entry.used = self.now;
+            return Ok(Parts { parts: entry.parts.clone(), stays: true });
+        }
+        let codec = self.codec(shard.codec())?;
+        let bytes = bytes_of(shard, &codec);
+        let stays = self.make_room(bytes)?;
+        let parts = Rc::new(self.copy(shard, &codec)?);
+        self.copied += 1;
+        self.streamed |= !stays;
+        if stays {
+            self.shards.insert(shard.digest(), Entry { parts: parts.clone(), bytes, used: self.now });
+        }
+        Ok(Parts { parts, stays })
+    }
+
+    /// Lets shards go until `bytes` fit; whether they do then.
+    fn make_room(&mut self, bytes: u64) -> Result<bool, GpuError> {
+        let mut gone = false;
+        while self.bytes() + bytes > self.budget {
+            let idle = self.shards.iter().filter(|(_, entry)| entry.used < self.now);
+            let Some(oldest) = idle.min_by_key(|(_, entry)| entry.used).map(|(&digest, _)| digest) else { break };
+            self.shards.remove(&oldest);
+            gone = true;
+        }
+        if gone {
+            self.client.release()?;
+        }
+        Ok(self.bytes() + bytes <= self.budget)
+    }
+
+    fn copy(&self, shard: &Coded, codec: &Codec) -> Result<Vec<Part>, Failure> {
+        let columns = shard.columns()?;
+        let plane = columns.codes.len() / columns.centroids.len().max(1);
+        let runs = fitting_parts(self.client.limits(), columns.offsets, codec.dim(), codec.bits());
+        let parts = runs.into_iter().map(|docs| {
+            let tokens = columns.offsets[docs.start] as usize..columns.offsets[docs.end] as usize;
+            let parts = ShardParts {
+                offsets: &columns.offsets[docs.start..=docs.end],
+                centroids: &columns.centroids[tokens.clone()],
+                factors: &columns.factors[tokens.clone()],
+                codes: &columns.codes[tokens.start * plane..tokens.end * plane],
+            };
+            let all: Vec<u32> = (0..docs.len() as u32).collect();
+            let tokens = Shard::new(&self.client, codec, &parts)?;
+            Ok(Part { tokens, all: self.client.keep("documents", &all)?, docs })
+        });
+        parts.collect()
+    }
+}
+
+/// Bytes that a shard takes on the device.
+fn bytes_of(shard: &Coded, codec: &Codec) -> u64 {
+    let (docs, tokens) = (shard.doc_count() as u64, shard.token_count() as u64);
+    4 * (2 * docs + 1 + tokens * (codec.words() as u64 + 1))
+}
