@@ -365,6 +365,27 @@ fn interrupt(child: &mut std::process::Child) {
 }
 
 #[test]
+fn searches_run_where_they_are_told_or_say_what_there_is() {
+    let dir = documents();
+    let search = |device| run(dir.path(), &["search", "when does the train leave", "--json", "--device", device]);
+    for device in ["cpu", "auto"] {
+        let found = search(device);
+        assert_eq!(first(&found)["path"], "notes.txt", "{device}");
+        assert_eq!(found.stderr.contains("searching on "), device == "auto", "{}", found.stderr);
+    }
+    // A number that no machine has.
+    let wrong = [("wgpu:99", "there is no wgpu:99"), ("cuda:99", "there is no cuda:99"), ("gpu", "auto, cpu, wgpu")];
+    for (device, part) in wrong {
+        let refused = search(device);
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{device}");
+        assert!(refused.stderr.contains(part), "{}", refused.stderr);
+    }
+    let checked = run(dir.path(), &["verify", "--device", "cpu"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    assert!(checked.stdout.contains(": sound") && checked.stdout.contains("agrees with the processor"));
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     let dir = documents();
     assert_eq!(run(dir.path(), &["index"]).code, 0);

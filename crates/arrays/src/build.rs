@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use latewood_engine::{
-    self as engine, DocId, Index, IndexInfo, IndexOptions, IndexWriter, MmapDirectory, Progress, Sampler, Searcher,
+    self as engine, DocId, Index, IndexInfo, IndexOptions, IndexWriter, MmapDirectory, Progress, Sampler,
     TokenEmbeddings, TokenEmbeddingsRef,
 };
 use serde::{Deserialize, Serialize};
@@ -93,14 +93,14 @@ pub fn is_unfinished(payload: &[u8]) -> bool {
     State::from_payload(payload).is_some()
 }
 
-/// A searcher of the index that [`build`] made at `path`.
+/// The index that [`build`] made at `path`.
 ///
 /// # Errors
 /// When there is none, it is damaged, or it is not built to its end.
-pub fn search(path: &Path) -> Result<Searcher> {
-    let searcher = Index::open(MmapDirectory::open(path)?)?.searcher()?;
-    match State::from_payload(searcher.payload()) {
-        None => Ok(searcher),
+pub fn built(path: &Path) -> Result<Index> {
+    let index = Index::open(MmapDirectory::open(path)?)?;
+    match State::from_payload(index.searcher()?.payload()) {
+        None => Ok(index),
         Some(State { done, unfinished_build_of: Source { documents, .. } }) => {
             Err(Error::Unfinished { index: path.into(), done, documents })
         }
@@ -300,7 +300,7 @@ mod tests {
 
     fn hits(path: &Path) -> Vec<latewood_engine::Hit> {
         let query = QueryEmbeddings::new(row(3), 8).unwrap();
-        search(path).unwrap().search(&query, &SearchParams::new(60)).unwrap().hits
+        built(path).unwrap().searcher().unwrap().search(&query, &SearchParams::new(60)).unwrap().hits
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         for (parts, found) in [(2, 0), (3, 20)] {
             let error = build(&path, &Parts(Cell::new(parts))).unwrap_err();
             assert!(matches!(error, Error::Engine(engine::Error::Cancelled)), "{error}");
-            let text = search(&path).unwrap_err().to_string();
+            let text = built(&path).unwrap_err().to_string();
             assert!(text.contains(&format!("holds {} of 60", found + parts * 10)), "{text}");
             assert!(
                 Index::open(MmapDirectory::open(&path).unwrap()).unwrap().verify(&()).is_empty(),

@@ -23,7 +23,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use latewood_engine::QueryEmbeddings;
 
-pub use build::{BuildOptions, Built, build, is_unfinished, search};
+pub use build::{BuildOptions, Built, build, built, is_unfinished};
 pub use error::{Error, Result};
 pub use export::export;
 use npy::NpyReader;

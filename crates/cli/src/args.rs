@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+use latewood::device::Device;
 
 /// Search your documents by meaning: late interaction over token vectors, on your own machine.
 ///
@@ -30,6 +31,11 @@ pub(crate) struct Args {
     /// OWNER/NAME or OWNER/NAME@REVISION, which is fetched once
     #[arg(long, global = true, value_name = "MODEL", value_hint = ValueHint::DirPath)]
     pub(crate) model: Option<PathBuf>,
+
+    /// Where searches run: auto, cpu, wgpu, wgpu:1, cuda, cuda:1; auto takes a GPU if there is one that can be used
+    /// [default: auto for serve, otherwise cpu]
+    #[arg(long, global = true, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
 
     /// The numbers of the model's matrix products: bytes are several times as fast
     #[arg(long, global = true, value_enum, default_value_t, value_name = "NUMBERS")]

@@ -18,6 +18,13 @@ pub enum Error {
     /// The encoder's.
     #[error(transparent)]
     Encoder(#[from] latewood_encoder::Error),
+    /// A device that is not there.
+    #[error(transparent)]
+    Device(#[from] latewood_kernels::DeviceError),
+    /// A GPU that cannot be used.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    #[error(transparent)]
+    Gpu(#[from] latewood_kernels::GpuError),
     /// Walking the folder failed.
     #[error(transparent)]
     Ingest(#[from] latewood_ingest::Error),

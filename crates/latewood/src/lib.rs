@@ -23,6 +23,7 @@
 //! ```
 
 mod catalog;
+pub mod device;
 mod error;
 pub mod eval;
 mod location;

@@ -5,6 +5,7 @@ use std::path::Path;
 use latewood_engine::{Commit, Index, MmapDirectory, Progress};
 
 use crate::catalog::Catalog;
+use crate::device::{Comparison, Opened, compare};
 use crate::error::{Error, Result};
 use crate::texts::Texts;
 
@@ -22,6 +23,14 @@ pub fn verify(index: &Path, progress: &dyn Progress) -> Result<Vec<Error>> {
         Err(_) => Vec::new(),
     };
     Ok(wrong.into_iter().chain(texts).collect())
+}
+
+/// Compares the answers of a device with the processor's, over this index.
+///
+/// # Errors
+/// As [`crate::device::compare`].
+pub fn verify_device(index: &Path, device: &Opened) -> Result<Comparison> {
+    compare(&Index::open(MmapDirectory::open(index)?)?, device)
 }
 
 fn verify_texts(index: &Index, payload: &[u8]) -> Vec<Error> {

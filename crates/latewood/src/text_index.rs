@@ -8,6 +8,7 @@ use latewood_encoder::{CachedQueries, Encoder};
 use latewood_engine::{self as engine, Index, IndexOptions, MmapDirectory};
 
 use crate::catalog::Catalog;
+use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::location::{INDEX_DIR, Location, relative};
 use crate::reader::Reader;
@@ -53,6 +54,13 @@ impl TextIndex {
             })?,
         };
         Ok(Self { index, encoder, root, within })
+    }
+
+    /// Searches on another device.
+    #[must_use]
+    pub fn on(mut self, device: &Opened) -> Self {
+        self.index = self.index.with_backend(device.backend());
+        self
     }
 
     /// Remembers encoded queries in at most about `bytes`, so that one asked again costs no encoding.

@@ -9,7 +9,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use latewood_encoder::{Encoder, POOLED_TOKEN};
 
-pub use latewood_arrays::{BuildOptions, Built, Document, Documents, build, export, read_queries, search};
+pub use latewood_arrays::{BuildOptions, Built, Document, Documents, build, built, export, read_queries};
 use latewood_arrays::{DOC_LENS, NpyWriter, QUERIES, QUERY_LENS, TOKEN_IDS, VECTORS, write_lens};
 
 use crate::error::{Error, Result};

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use latewood::device::Device;
 use latewood::eval::{self, Collection, EvalOptions, EvalReport, Metrics};
 
 use crate::args::{Args, EvalArgs};
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
     let collection = Collection::read(&own.dir)?;
     let encoder = model::load(args, &own.encoder, None)?;
     let progress = Progress::new(args.quiet);
-    let report = eval::evaluate(&collection, &*encoder, &options(args, own), &|event| progress.eval(event))?;
+    let report = eval::evaluate(&collection, &*encoder, &options(args, own)?, &|event| progress.eval(event))?;
     progress.clear();
     if let Some(path) = &own.save_run {
         eval::write_run(path, &report.run, "latewood")?;
@@ -36,14 +37,15 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &Args, own: &EvalArgs) -> EvalOptions {
+fn options(args: &Args, own: &EvalArgs) -> anyhow::Result<EvalOptions> {
     let mut options = EvalOptions::default();
     options.bits = own.bits;
     options.exact = !own.no_exact;
     options.index = args.index.clone();
     options.params.probes = own.probes.unwrap_or(options.params.probes);
     options.params.rescored = own.rescored.unwrap_or(options.params.rescored);
-    options
+    options.device = Some(super::device(args, Device::Cpu)?);
+    Ok(options)
 }
 
 fn print(report: &EvalReport) -> anyhow::Result<()> {

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use latewood::{Location, maintain};
+use latewood::device::{Comparison, Opened};
+use latewood::{Error, Location, maintain};
 use serde_json::json;
 
 use crate::args::{Args, ExportArgs, MaintainArgs};
@@ -21,18 +22,41 @@ pub(crate) fn verify(args: &Args, own: &MaintainArgs) -> anyhow::Result<ExitCode
     let bar = Progress::new(args.quiet);
     let wrong = maintain::verify(&index, &Building(&bar))?;
     bar.clear();
+    let compared = match args.device {
+        Some(device) if wrong.is_empty() => Some(maintain::verify_device(&index, &Opened::new(device)?)?),
+        _ => None,
+    };
+    let sound = wrong.is_empty() && compared.as_ref().is_none_or(Comparison::agrees);
+    report(args, &index, &wrong, compared.as_ref())?;
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+fn report(args: &Args, index: &Path, wrong: &[Error], compared: Option<&Comparison>) -> anyhow::Result<()> {
     let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
     let mut out = io::stdout().lock();
     if args.json {
-        output::json_line(
-            &json!({ "index": index.display().to_string(), "sound": wrong.is_empty(), "damage": lines }),
-        )?;
-    } else if wrong.is_empty() {
-        writeln!(out, "{}: sound", index.display())?;
-    } else {
-        lines.iter().try_for_each(|line| writeln!(out, "{}", output::printable(line)))?;
+        let device = compared.map(|c| {
+            json!({
+                "name": c.device, "agrees": c.agrees(), "queries": c.queries, "largest_difference_a_row": c.largest,
+                "tolerance": c.tolerance, "missing": c.missing,
+            })
+        });
+        return Ok(output::json_line(&json!({
+            "index": index.display().to_string(), "sound": wrong.is_empty(), "damage": lines, "device": device,
+        }))?);
     }
-    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    if wrong.is_empty() {
+        writeln!(out, "{}: sound", index.display())?;
+    }
+    lines.iter().try_for_each(|line| writeln!(out, "{}", output::printable(line)))?;
+    let Some(c) = compared else { return Ok(()) };
+    let verdict = if c.agrees() { "agrees with the processor" } else { "DOES NOT AGREE with the processor" };
+    writeln!(
+        out,
+        "{}: {verdict}, {} searches, scores apart by {:.5} a row at most ({:.5} allowed), {} hits missing",
+        c.device, c.queries, c.largest, c.tolerance, c.missing
+    )?;
+    Ok(())
 }
 
 pub(crate) fn compact(args: &Args, own: &MaintainArgs) -> anyhow::Result<ExitCode> {

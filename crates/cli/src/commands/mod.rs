@@ -11,6 +11,7 @@ pub(crate) mod vectors;
 
 use std::path::Path;
 
+use latewood::device::{Device, Opened};
 use latewood::{Error, Location, SyncOptions, SyncReport, TextIndex};
 
 use crate::args::{Args, EncoderArgs};
@@ -29,6 +30,20 @@ fn open(args: &Args, path: Option<&Path>, encoder: &EncoderArgs) -> anyhow::Resu
     let location = Location::find(path, args.index.as_deref())?;
     let encoder = model::load(args, encoder, TextIndex::model(&location)?.as_deref())?;
     Ok(TextIndex::open(location, encoder)?)
+}
+
+/// The device that was asked for, or else `usual`; a note says why `auto` is not a GPU.
+fn device(args: &Args, usual: Device) -> anyhow::Result<Opened> {
+    let opened = Opened::new(args.device.unwrap_or(usual))?;
+    if args.device == Some(Device::Auto) || opened.is_gpu {
+        output::note(args.quiet, &format!("searching on {}", opened.reason));
+    }
+    Ok(opened)
+}
+
+/// Searches of `index` run on the device that was asked for, or else on `usual`.
+fn on_device(args: &Args, usual: Device, index: TextIndex) -> anyhow::Result<TextIndex> {
+    Ok(index.on(&device(args, usual)?))
 }
 
 /// Brings an index up to date, under a progress bar. A folder without documents gets no index.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use latewood::SearchOptions;
+use latewood::device::Device;
 
 use crate::args::{Args, SearchArgs};
 use crate::output;
@@ -18,6 +19,7 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         super::refresh(args, &index)?;
         index
     };
+    let index = super::on_device(args, Device::Cpu, index)?;
     let answer = index.reader()?.search(&own.query, &SearchOptions::new(own.k as usize))?;
     if args.json {
         answer.hits.iter().try_for_each(output::json_line)?;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use latewood::device::Device;
 use latewood_server::AppState;
 use tokio::net::TcpListener;
 
@@ -24,6 +25,7 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let index = super::open_or_create(args, own.path.as_deref(), &own.encoder)?;
+    let index = super::on_device(args, Device::Auto, index)?;
     super::refresh(args, &index)?;
     let state = AppState::new(index)?;
     // On stdout, so that a script that asked for port 0 can read it.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use latewood::device::Device;
 use serde_json::json;
 
 use crate::args::{Args, EncoderArgs, StatusArgs};
@@ -10,6 +11,7 @@ use crate::output::{self, bytes};
 
 pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
     let index = super::open(args, own.path.as_deref(), &EncoderArgs::default())?;
+    let index = super::on_device(args, Device::Cpu, index)?;
     let reader = index.reader()?;
     let info = reader.info();
     let catalog = reader.catalog();

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::beir::{Collection, Query};
 use super::metrics::{Metrics, overlap, score};
 use super::run::Ranking;
+use crate::device::Opened;
 use crate::error::{Error, Result};
 
 /// Documents encoded at a time.
@@ -33,11 +34,13 @@ pub struct EvalOptions {
     pub exact: bool,
     /// Where to leave the index; a temporary folder if none.
     pub index: Option<PathBuf>,
+    /// Where searches run; the processor if none.
+    pub device: Option<Opened>,
 }
 
 impl Default for EvalOptions {
     fn default() -> Self {
-        Self { bits: 4, params: SearchParams::default(), exact: true, index: None }
+        Self { bits: 4, params: SearchParams::default(), exact: true, index: None, device: None }
     }
 }
 
@@ -157,6 +160,10 @@ pub fn evaluate(
     };
     let index_options = IndexOptions::new(encoder.dim()).bits(options.bits).model(encoder.model_id().as_str());
     let index = Index::create(MmapDirectory::create(dir)?, index_options)?;
+    let index = match &options.device {
+        Some(device) => index.with_backend(device.backend()),
+        None => index,
+    };
     let (queries, truncated_queries) = encode_queries(collection, encoder)?;
     let mut exact = options.exact.then(|| ExactSearch::new(&queries, DEPTH)).transpose()?;
     let built = build(collection, encoder, &index, exact.as_mut(), monitor)?;

@@ -7,20 +7,22 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use latewood::device::Device;
 use latewood::engine::{Hit, QueryEmbeddings, SearchParams, Searcher};
 use latewood::vectors::{self, read_queries};
-use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::{index_path, on_threads, options, usage, write_timings};
 use crate::args::{Args, VectorsSearchArgs};
+use crate::commands::device;
 
 pub(super) fn run(args: &Args, own: &VectorsSearchArgs) -> anyhow::Result<ExitCode> {
     let path = index_path(args)?;
     let queries = read_queries(&own.queries)?;
     let params = options::search(own.k as usize, &own.measured.options)?;
+    let device = device(args, Device::Cpu)?;
     let start = Instant::now();
-    let searcher = vectors::search(path)?;
+    let searcher = vectors::built(path)?.with_backend(device.backend()).searcher()?;
     let load = start.elapsed();
     let (hits, mut timings) = on_threads(&own.measured, || measure(&searcher, &queries, &params))??;
     if let Some(run) = &own.run {
@@ -54,7 +56,7 @@ fn measure(
         hits.push(found.hits);
     }
     let start = Instant::now();
-    queries.par_iter().try_for_each(|query| searcher.search(query, params).map(drop))?;
+    searcher.search_batch(queries, params)?;
     let batch = start.elapsed().as_secs_f64();
     let n = queries.len().max(1) as f64;
     let stage = |i: usize| stages[i].as_secs_f64() * 1e6 / n;
