@@ -12,6 +12,7 @@
 //! | `residual` | documents by their packed codes |
 //! | `dense` | documents that are not compressed, `f32` or `f16` |
 //! | `top` | the best of many scores |
+//! | `copy` | nothing: how fast memory is |
 //!
 //! A launch returns at once; what failed on the device shows when something is read back (`Client::read`). Each thread
 //! has a queue and free memory of its own: a search belongs on one thread, and what is kept for many searches had best
@@ -37,7 +38,7 @@ pub use backend::{GpuBackend, GpuOptions, GpuStatus};
 #[cfg(feature = "gpu")]
 pub use client::{Buffer, Client, GpuError, Limits, Memory};
 #[cfg(feature = "gpu")]
-pub use cube::{LANES, MAX_TOP, Top, dense, outline, residual, table, top};
+pub use cube::{LANES, MAX_TOP, Top, copy, dense, outline, residual, table, top};
 #[cfg(feature = "gpu")]
 pub use layout::{
     Codec, CodecParts, DenseTokens, MAX_ROWS, Queries, Shard, ShardParts, Table, TokenValue, fitting_parts,

@@ -11,7 +11,7 @@ use cubecl::ir::AddressType;
 use cubecl::prelude::*;
 use half::f16;
 
-use super::{Four, cube_dim, dense, outline, residual, table, top};
+use super::{Four, copy, cube_dim, dense, outline, residual, table, top};
 
 type CudaCompiler = <CudaRuntime as Runtime>::Compiler;
 
@@ -122,6 +122,14 @@ fn outline_has_a_source() {
         queries,
     );
     b.write("outline", cube_dim());
+}
+
+#[test]
+fn copy_has_a_source() {
+    let mut b = Build::new();
+    let (from, to, n) = (b.input::<Four<f32>>(), b.output::<Four<f32>>(), b.number());
+    copy::copy_kernel::expand(&mut b.0.scope, from, to, n);
+    b.write("copy", CubeDim::new_1d(256));
 }
 
 fn write_dense<F: Float>(name: &str) {

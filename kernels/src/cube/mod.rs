@@ -9,6 +9,7 @@
 //! Lanes are the rows of all queries of a batch end to end, so that a document is read from memory once for all of
 //! them: what the second block of lanes needs of it is still in the cache.
 
+mod copy;
 mod dense;
 #[cfg(all(test, feature = "cuda"))]
 mod emit;
@@ -19,6 +20,7 @@ mod table;
 mod tile;
 mod top;
 
+pub use copy::copy;
 pub use dense::dense;
 pub use outline::outline;
 pub use residual::residual;

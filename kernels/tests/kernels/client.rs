@@ -1,7 +1,7 @@
 //! Memory and limits.
 
 use cubecl::prelude::Runtime;
-use latewood_kernels::{Client, Codec, GpuError, Queries, Shard, outline, residual, table, top};
+use latewood_kernels::{Client, Codec, GpuError, Queries, Shard, copy, outline, residual, table, top};
 
 use crate::gpus::{Test, on_every_gpu};
 use crate::reference::{Coded, query, rng};
@@ -16,6 +16,25 @@ impl Test for Memory {
             assert_eq!(client.read(&client.upload("values", &values).unwrap()).unwrap(), values);
         }
     }
+}
+
+struct Copy;
+
+impl Test for Copy {
+    fn run<R: Runtime>(&self, client: &Client<R>) {
+        for len in [0usize, 4, 1024, 1028, 100_000] {
+            let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let copied = copy(client, &client.upload("values", &values).unwrap()).unwrap();
+            assert_eq!(client.read(&copied).unwrap(), values);
+        }
+        let odd = client.upload("values", &[1.0f32; 5]).unwrap();
+        assert!(matches!(copy(client, &odd), Err(GpuError::Mismatch(_))));
+    }
+}
+
+#[test]
+fn copies_are_alike() {
+    on_every_gpu(&Copy);
 }
 
 #[test]
