@@ -371,7 +371,7 @@ fn searches_run_where_they_are_told_or_say_what_there_is() {
     for device in ["cpu", "auto"] {
         let found = search(device);
         assert_eq!(first(&found)["path"], "notes.txt", "{device}");
-        assert_eq!(found.stderr.contains("searching on "), device == "auto", "{}", found.stderr);
+        assert_eq!(found.stderr.contains("running on "), device == "auto", "{}", found.stderr);
     }
     // A number that no machine has.
     let wrong = [("wgpu:99", "there is no wgpu:99"), ("cuda:99", "there is no cuda:99"), ("gpu", "auto, cpu, wgpu")];

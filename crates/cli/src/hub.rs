@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use latewood::device::Opened;
 use latewood::encoder::{ColbertEncoder, HubEvent, HubName, HubOptions};
 use serde_json::json;
 
@@ -15,10 +16,10 @@ use crate::output;
 use crate::progress::Progress;
 
 /// Loads a model, from the cache if it is there.
-pub(crate) fn load(args: &Args, name: &HubName) -> anyhow::Result<ColbertEncoder> {
+pub(crate) fn load(args: &Args, name: &HubName, device: &Opened) -> anyhow::Result<ColbertEncoder> {
     let progress = Progress::new(args.quiet);
-    let encoder =
-        ColbertEncoder::from_hub(name, args.precision(), &options()?, &|event| hear(args, &progress, name, event));
+    let hear = |event: HubEvent<'_>| hear(args, &progress, name, event);
+    let encoder = ColbertEncoder::from_hub(name, args.compute(device), &options()?, &hear);
     encoder.map_err(|error| about(name, error))
 }
 

@@ -1,29 +1,38 @@
 //! Which texts go through the network together.
 //!
 //! The tokens of a batch are the rows of one matrix, text after text, without padding: a batch takes texts as long as its
-//! tokens stay within a budget, in any order.
+//! tokens stay within the device's budget, in any order. Where attention is padded, padding counts.
 
 use burn::prelude::*;
 
-/// Tokens of a batch, unless one text alone has more: enough for matrix products to run at full speed, few enough for
-/// their results to stay in a cache.
-pub(crate) const BUDGET: usize = 512;
+/// How a device likes its batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// Tokens of a batch, unless one text alone has more.
+    pub(crate) tokens: usize,
+    /// Whether a text counts as long as the longest of its batch, because attention pads it; such a device has nothing for
+    /// a team of threads to do.
+    pub(crate) padded: bool,
+}
 
 /// Cuts texts of the lengths `lens` into batches of indices, shortest texts first.
-pub(crate) fn plan(lens: &[usize], budget: usize) -> Vec<Vec<usize>> {
+pub(crate) fn plan(lens: &[usize], budget: Budget) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lens.len()).collect();
     order.sort_by_key(|&i| lens[i]);
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for i in order {
-        tokens += lens[i];
-        match batches.last_mut() {
-            Some(batch) if tokens <= budget => batch.push(i),
-            _ => {
-                batches.push(vec![i]);
-                tokens = lens[i];
+        if let Some(batch) = batches.last_mut() {
+            // None of the batch is longer than this one.
+            let more = if budget.padded { (batch.len() + 1) * lens[i] } else { tokens + lens[i] };
+            if more <= budget.tokens {
+                batch.push(i);
+                tokens = more;
+                continue;
             }
         }
+        batches.push(vec![i]);
+        tokens = lens[i];
     }
     batches
 }
@@ -114,10 +123,12 @@ mod tests {
     use super::*;
     use burn_flex::Flex;
 
+    const WHOLE: Budget = Budget { tokens: 1024, padded: false };
+
     #[test]
     fn batches_stay_within_the_budget_and_hold_every_text_once() {
         let lens: Vec<usize> = (0..500).map(|i| 2 + i * 7919 % 510).collect();
-        let batches = plan(&lens, 1024);
+        let batches = plan(&lens, WHOLE);
         let mut seen: Vec<usize> = batches.concat();
         seen.sort_unstable();
         assert_eq!(seen, (0..500).collect::<Vec<_>>());
@@ -129,8 +140,18 @@ mod tests {
 
     #[test]
     fn a_text_over_the_budget_goes_alone() {
-        assert_eq!(plan(&[9, 3, 9], 8), [vec![1], vec![0], vec![2]]);
-        assert!(plan(&[], 8).is_empty());
+        for padded in [false, true] {
+            let budget = Budget { tokens: 8, padded };
+            assert_eq!(plan(&[9, 3, 9], budget), [vec![1], vec![0], vec![2]]);
+            assert!(plan(&[], budget).is_empty());
+        }
+    }
+
+    #[test]
+    fn padding_counts_where_there_is_any() {
+        let lens = [1, 1, 5, 5, 6];
+        assert_eq!(plan(&lens, Budget { tokens: 12, padded: false }), [vec![0, 1, 2, 3], vec![4]]);
+        assert_eq!(plan(&lens, Budget { tokens: 12, padded: true }), [vec![0, 1], vec![2, 3], vec![4]]);
     }
 
     #[test]

@@ -8,18 +8,18 @@
 
 use std::path::Path;
 
-use burn_flex::Flex;
 use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
 use rayon::prelude::*;
 
+use crate::agreement;
 use crate::batch::{self, Input};
 use crate::checkpoint::Checkpoint;
+use crate::device::{Compute, EncoderDevice};
 use crate::error::{Error, Result};
 use crate::files::{ModelFiles, ModelId};
 #[cfg(feature = "hub")]
 use crate::hub::{self, HubEvent, HubName, HubOptions};
-use crate::network::{Network, Rows};
-use crate::ops::Precision;
+use crate::network::{Rows, Run};
 use crate::options::EncoderOptions;
 use crate::pool;
 use crate::recipe::{Norm, Recipe};
@@ -41,7 +41,8 @@ pub struct ColbertEncoder {
     tokenizer: TextTokenizer,
     query: Role,
     document: Role,
-    network: Network<Flex>,
+    device: EncoderDevice,
+    network: Box<dyn Run>,
 }
 
 impl ColbertEncoder {
@@ -51,29 +52,30 @@ impl ColbertEncoder {
     /// When a file is missing, damaged, disagrees with another, or asks for what the encoder does not do; the error
     /// says which and how.
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        Self::open(dir, Precision::default())
+        Self::open(dir, Compute::default())
     }
 
-    /// [`Self::from_dir`], computing in `precision`.
+    /// [`Self::from_dir`], computing as `compute` says: in a [`Precision`](crate::Precision), on an [`EncoderDevice`], or
+    /// both.
     ///
     /// # Errors
-    /// As [`Self::from_dir`].
-    pub fn open(dir: &Path, precision: Precision) -> Result<Self> {
-        Self::load(&Checkpoint::open(&dir.to_path_buf())?, precision)
+    /// As [`Self::from_dir`]; when the device fails, or does not compute what the processor computes, which is tried.
+    pub fn open(dir: &Path, compute: impl Into<Compute>) -> Result<Self> {
+        Self::load(&Checkpoint::open(&dir.to_path_buf())?, &compute.into())
     }
 
     /// Loads the model `name` of the Hugging Face hub, from its cache or, where it is not there, from the hub.
     ///
     /// # Errors
-    /// As [`Self::from_dir`], and when the model cannot be fetched.
+    /// As [`Self::open`], and when the model cannot be fetched.
     #[cfg(feature = "hub")]
     pub fn from_hub(
         name: &HubName,
-        precision: Precision,
+        compute: impl Into<Compute>,
         options: &HubOptions,
         hear: &dyn Fn(HubEvent<'_>),
     ) -> Result<Self> {
-        Self::load(&hub::open(name, options, hear)?.0, precision)
+        Self::load(&hub::open(name, options, hear)?.0, &compute.into())
     }
 
     /// The default model, compiled in.
@@ -82,38 +84,49 @@ impl ColbertEncoder {
     /// As [`Self::from_files`].
     #[cfg(feature = "embedded")]
     pub fn embedded() -> Result<Self> {
-        Self::from_files(ModelFiles::embedded(), Precision::default())
+        Self::from_files(ModelFiles::embedded(), Compute::default())
     }
 
     /// Loads a model in our own format from the bytes of its files.
     ///
     /// # Errors
-    /// When a file is damaged or disagrees with another; the error says which and how.
-    pub fn from_files(files: ModelFiles, precision: Precision) -> Result<Self> {
-        Self::load(&Checkpoint::of_files(files)?, precision)
+    /// When a file is damaged or disagrees with another; the error says which and how. Of the device, as [`Self::open`].
+    pub fn from_files(files: ModelFiles, compute: impl Into<Compute>) -> Result<Self> {
+        Self::load(&Checkpoint::of_files(files)?, &compute.into())
     }
 
-    fn load(checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
-        let (tokenizer, (network, digest)) = rayon::join(
-            || checkpoint.tokenizer(),
-            || (Network::load(checkpoint, precision, &Default::default()), checkpoint.digest()),
-        );
+    fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Self> {
+        let (tokenizer, (network, digest)) =
+            rayon::join(|| checkpoint.tokenizer(), || (compute.load(checkpoint), checkpoint.digest()));
         let (tokenizer, mut recipe) = (tokenizer?, checkpoint.recipe.clone());
         checkpoint.check(&tokenizer)?;
         // Some networks take longer queries than can be searched with.
         recipe.query.max_tokens = recipe.query.max_tokens.min(recipe.most_query_tokens());
         let id = ModelId::new(&checkpoint.name, &digest);
-        Ok(Self {
+        let encoder = Self {
             own: (id.clone(), recipe.clone()),
             id,
             positions: checkpoint.backbone.positions(),
             query: Role::new("query", &recipe.query, &tokenizer)?,
             document: Role::new("document", &recipe.document, &tokenizer)?,
             network: network?,
+            device: compute.device.clone(),
             summary: checkpoint.backbone.summary(),
             recipe,
             tokenizer,
-        })
+        };
+        if encoder.device != EncoderDevice::Cpu {
+            // Some failures of GPUs are silent: nothing is entrusted to one that was not seen to compute this model.
+            agreement::check(&*encoder.network, checkpoint, &encoder.trial()?, &encoder.device)?;
+        }
+        Ok(encoder)
+    }
+
+    /// Two inputs of different lengths: a query, perhaps with tokens that are not attended to, and a document.
+    fn trial(&self) -> Result<[Input; 2]> {
+        let query = self.query.prepare(&self.tokenizer, "how are tree rings counted?")?;
+        let document = "Latewood is the denser, darker part of a growth ring: it forms late in the season.";
+        Ok([query.input, self.document.prepare(&self.tokenizer, document)?.input])
     }
 
     /// The same model, used as `options` want it, whatever was wanted before.
@@ -140,6 +153,11 @@ impl ColbertEncoder {
     /// What the network is, for people: `bert, 6 layers of 384, 30522 words, 512 positions`.
     pub fn network(&self) -> &str {
         &self.summary
+    }
+
+    /// Where the network computes.
+    pub fn device(&self) -> &EncoderDevice {
+        &self.device
     }
 
     /// What is done with a text: what the model says, but for the options.
@@ -175,7 +193,8 @@ impl ColbertEncoder {
         let prepare = |text: &&str| role.prepare(&self.tokenizer, text);
         let texts = texts.par_iter().map(prepare).collect::<Result<Vec<_>>>()?;
         let lens: Vec<usize> = texts.iter().map(|text| text.input.ids.len()).collect();
-        let batches = batch::plan(&lens, batch::BUDGET);
+        let budget = self.network.budget();
+        let batches = batch::plan(&lens, budget);
         let encode_batch = |batch: &Vec<usize>| -> Result<Vec<(usize, T)>> {
             let inputs: Vec<&Input> = batch.iter().map(|&text| &texts[text].input).collect();
             let finish = |(&text, rows)| match finish(&texts[text], rows) {
@@ -185,7 +204,9 @@ impl ColbertEncoder {
             batch.iter().zip(self.network.run(&inputs)?).map(finish).collect()
         };
         let encoded = match &batches[..] {
+            [batch] if budget.padded => vec![encode_batch(batch)?],
             [batch] => vec![team::together(|| encode_batch(batch))?],
+            // Where a device takes one after the other, rows are finished while it computes those of the next.
             batches => batches.par_iter().map(encode_batch).collect::<Result<Vec<_>>>()?,
         };
         let mut encoded: Vec<(usize, T)> = encoded.into_iter().flatten().collect();

@@ -154,10 +154,12 @@ pub enum Error {
         /// The element.
         value: f32,
     },
-    /// The device that computes failed.
-    #[error("the network's result cannot be read: {detail}")]
+    /// The device that computes failed, or computes wrongly.
+    #[error("{device} gave no result that can be used: {detail}")]
     Device {
-        /// What the backend said.
+        /// Which one.
+        device: String,
+        /// What the backend said, or how far off it is.
         detail: String,
     },
     /// The model gives document rows of any norm, and an index keeps unit rows only.

@@ -3,7 +3,7 @@
 use burn::prelude::*;
 
 use crate::backbone::{Backbone, Layers};
-use crate::batch::{Batch, Input, Positions, Span};
+use crate::batch::{Batch, Budget, Input, Positions, Span};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::ops::{Ops, Precision};
@@ -18,17 +18,35 @@ pub(crate) struct Rows {
     pub(crate) pooled: Vec<f32>,
 }
 
+/// A network, wherever it computes.
+pub(crate) trait Run: Send + Sync {
+    /// The rows of each of `texts`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn run(&self, texts: &[&Input]) -> Result<Vec<Rows>>;
+
+    /// How texts are best put together.
+    fn budget(&self) -> Budget;
+}
+
+/// A network on a backend.
 pub(crate) struct Network<B: Ops> {
     backbone: Backbone<B>,
     positions: Positions,
     projection: Vec<Dense<B>>,
     /// `[h, p*d]`, for the mean of a text's hidden states.
     pooled_projection: Option<B::Linear>,
+    budget: Budget,
     device: B::Device,
+    /// What the device is called in errors.
+    name: String,
 }
 
 impl<B: Ops> Network<B> {
-    pub(crate) fn load(checkpoint: &Checkpoint, precision: Precision, device: &B::Device) -> Result<Self> {
+    /// Loads the network of `checkpoint` to `device`, which errors call `name`.
+    pub(crate) fn load(checkpoint: &Checkpoint, precision: Precision, device: &B::Device, name: &str) -> Result<Self> {
+        let precision = B::precision(precision, device)?;
         let (weights, recipe, config) = (&checkpoint.weights()?, &checkpoint.recipe, &checkpoint.backbone);
         // What makes rows of hidden states is small, and of few values each: it stays exact.
         fn exact<'a, B: Ops>(weights: &'a Weights, device: &'a B::Device) -> Layers<'a, B> {
@@ -47,28 +65,47 @@ impl<B: Ops> Network<B> {
             positions: config.counting(),
             projection: recipe.projection.iter().map(dense).collect::<Result<_>>()?,
             pooled_projection: pooled.transpose()?,
+            budget: B::budget(config.widest(), device),
             device: device.clone(),
+            name: name.into(),
         })
     }
+}
 
-    /// The rows of each of `texts`.
-    pub(crate) fn run(&self, texts: &[&Input]) -> Result<Vec<Rows>> {
+impl<B: Ops> Run for Network<B> {
+    fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    fn run(&self, texts: &[&Input]) -> Result<Vec<Rows>> {
         let batch = Batch::new(texts, self.positions, &self.device);
         let hidden = self.backbone.forward(&batch);
         let n = hidden.dims()[0];
         let pooled = match &self.pooled_projection {
             Some(projection) => {
-                read(B::linear_layer(unit(means(hidden.clone(), &batch.texts)), projection, Activation::Identity))?
+                let means = unit(means(hidden.clone(), &batch.texts));
+                self.read(B::linear_layer(means, projection, Activation::Identity))?
             }
             None => Vec::new(),
         };
-        let rows = read(self.projection.iter().fold(hidden, |x, dense| dense.forward(x)))?;
+        let rows = self.read(self.projection.iter().fold(hidden, |x, dense| dense.forward(x)))?;
         let (dim, width) = (rows.len() / n, pooled.len() / texts.len());
         let text_rows = |(at, text): (usize, &Span)| Rows {
             tokens: rows[text.first * dim..][..text.len * dim].to_vec(),
             pooled: pooled[at * width..][..width].to_vec(),
         };
         Ok(batch.texts.iter().enumerate().map(text_rows).collect())
+    }
+}
+
+impl<B: Ops> Network<B> {
+    /// The values of a tensor, row-major, on the host.
+    fn read(&self, x: Tensor<B, 2>) -> Result<Vec<f32>> {
+        let failed = |detail: String| Error::Device { device: self.name.clone(), detail };
+        // Reading alone would not do: a GPU that did not run a kernel says so here only, and gives what was there before.
+        B::sync(&self.device).map_err(|e| failed(e.to_string()))?;
+        let data = x.try_into_data().map_err(|e| failed(e.to_string()))?;
+        data.into_vec().map_err(|e| failed(format!("{e:?}")))
     }
 }
 
@@ -129,10 +166,4 @@ fn means<B: Backend>(hidden: Tensor<B, 2>, texts: &[Span]) -> Tensor<B, 2> {
         row[text.first..][..text.attended].fill(1.0 / text.attended as f32);
     }
     Tensor::from_data(TensorData::new(weights, [texts.len(), n]), &hidden.device()).matmul(hidden)
-}
-
-/// The values of a tensor, row-major, on the host.
-fn read<B: Backend>(x: Tensor<B, 2>) -> Result<Vec<f32>> {
-    let data = x.try_into_data().map_err(|e| Error::Device { detail: format!("{e:?}") })?;
-    data.into_vec().map_err(|e| Error::Device { detail: format!("{e:?}") })
 }

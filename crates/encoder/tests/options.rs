@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use latewood_encoder::{ColbertEncoder, EncodedDocument, Encoder, EncoderOptions, POOLED_TOKEN};
+use latewood_encoder::{ColbertEncoder, EncodedDocument, Encoder, EncoderOptions, POOLED_TOKEN, Precision};
 
 const TEXT: &str = "Latewood is the denser, darker part of a growth ring: it forms late in the season.";
 
@@ -148,4 +148,13 @@ fn rows_are_pooled_but_for_the_first_and_those_of_the_whole_text() {
     assert!(!none.model_id().as_str().contains('?'));
     let text = load("st-skip-both", |o| o.pool_factor = Some(2.0)).unwrap_err().to_string();
     assert!(text.contains("not of unit norm"), "{text}");
+}
+
+#[test]
+fn half_precision_is_for_gpus() {
+    let dir = golden("pylate-default");
+    for precision in [Precision::F16, Precision::Bf16] {
+        let error = ColbertEncoder::open(&dir, precision).unwrap_err().to_string();
+        assert!(error.contains("precision is") && error.contains("int8 or f32"), "{error}");
+    }
 }

@@ -1,17 +1,19 @@
-//! Where searches run.
+//! Where searches and models run.
 
 use std::sync::Arc;
 
+use latewood_encoder::EncoderDevice;
 use latewood_engine::{Backend, CpuBackend, DocId, Index, QueryEmbeddings, SearchParams, Searcher};
 use latewood_kernels::Resolved;
 pub use latewood_kernels::{Device, DeviceError, Found, found};
 
 use crate::error::{Error, Result};
 
-/// A device that is ready for searches. Cheap to clone: clones share what lies in its memory.
+/// A device that is ready. Cheap to clone: clones share what lies in its memory.
 #[derive(Debug, Clone)]
 pub struct Opened {
     backend: Arc<dyn Backend>,
+    encoder: EncoderDevice,
     /// What it is and why, for a log: `cpu (avx2): no GPU can be used; found: ...`.
     pub reason: String,
     /// Whether it is a GPU.
@@ -28,20 +30,44 @@ impl Opened {
         let why = match gpu(&resolved, device) {
             Ok(Some(backend)) => {
                 let reason = format!("{}: {}", backend.name(), resolved.reason);
-                return Ok(Self { backend, reason, is_gpu: true });
+                return Ok(Self { backend, encoder: encoder(&resolved), reason, is_gpu: true });
             }
             Ok(None) => resolved.reason,
             Err(error) if device == Device::Auto => error.to_string(),
             Err(error) => return Err(error),
         };
-        let cpu = CpuBackend::new();
-        Ok(Self { reason: format!("{}: {why}", cpu.name()), backend: Arc::new(cpu), is_gpu: false })
+        Ok(Self::cpu(&why))
+    }
+
+    /// The processor.
+    fn cpu(why: &str) -> Self {
+        let backend = CpuBackend::new();
+        let reason = format!("{}: {why}", backend.name());
+        Self { reason, backend: Arc::new(backend), encoder: EncoderDevice::Cpu, is_gpu: false }
+    }
+
+    /// For a model to be loaded there ([`latewood_encoder::Compute`]).
+    pub fn encoder(&self) -> EncoderDevice {
+        self.encoder.clone()
     }
 
     /// For [`Index::with_backend`].
     pub fn backend(&self) -> Arc<dyn Backend> {
         self.backend.clone()
     }
+}
+
+fn encoder(resolved: &Resolved) -> EncoderDevice {
+    #[cfg(feature = "wgpu")]
+    if let Some(device) = resolved.wgpu() {
+        return EncoderDevice::Wgpu(device);
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(device) = resolved.cuda() {
+        return EncoderDevice::Cuda(device);
+    }
+    let _ = resolved;
+    EncoderDevice::Cpu
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use latewood::device::Device;
+use latewood::device::{Device, Opened};
 use latewood::eval::{self, Collection, EvalOptions, EvalReport, Metrics};
 
 use crate::args::{Args, EvalArgs};
@@ -22,9 +22,10 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let collection = Collection::read(&own.dir)?;
-    let encoder = model::load(args, &own.encoder, None)?;
+    let device = super::device(args, Device::Cpu)?;
+    let encoder = model::load(args, &own.encoder, None, &device)?;
     let progress = Progress::new(args.quiet);
-    let report = eval::evaluate(&collection, &*encoder, &options(args, own)?, &|event| progress.eval(event))?;
+    let report = eval::evaluate(&collection, &*encoder, &options(args, own, device), &|event| progress.eval(event))?;
     progress.clear();
     if let Some(path) = &own.save_run {
         eval::write_run(path, &report.run, "latewood")?;
@@ -37,15 +38,15 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &Args, own: &EvalArgs) -> anyhow::Result<EvalOptions> {
+fn options(args: &Args, own: &EvalArgs, device: Opened) -> EvalOptions {
     let mut options = EvalOptions::default();
     options.bits = own.bits;
     options.exact = !own.no_exact;
     options.index = args.index.clone();
     options.params.probes = own.probes.unwrap_or(options.params.probes);
     options.params.rescored = own.rescored.unwrap_or(options.params.rescored);
-    options.device = Some(super::device(args, Device::Cpu)?);
-    Ok(options)
+    options.device = Some(device);
+    options
 }
 
 fn print(report: &EvalReport) -> anyhow::Result<()> {

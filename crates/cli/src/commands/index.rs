@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use latewood::device::Device;
 use serde_json::json;
 
 use crate::args::{Args, IndexArgs};
@@ -11,7 +12,7 @@ use crate::output;
 
 pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
-    let index = super::open_or_create(args, own.path.as_deref(), &own.encoder)?;
+    let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &super::device(args, Device::Cpu)?)?;
     let report = super::sync(args, &index)?;
     let seconds = start.elapsed().as_secs_f64();
     if args.json {

@@ -41,9 +41,10 @@ fn report(args: &Args, index: &Path, wrong: &[Error], compared: Option<&Comparis
                 "tolerance": c.tolerance, "missing": c.missing,
             })
         });
-        return Ok(output::json_line(&json!({
+        output::json_line(&json!({
             "index": index.display().to_string(), "sound": wrong.is_empty(), "damage": lines, "device": device,
-        }))?);
+        }))?;
+        return Ok(());
     }
     if wrong.is_empty() {
         writeln!(out, "{}: sound", index.display())?;

@@ -19,31 +19,31 @@ use crate::progress::Progress;
 use crate::{model, output};
 
 /// Opens the index for `path`, making one if there is none.
-fn open_or_create(args: &Args, path: Option<&Path>, encoder: &EncoderArgs) -> anyhow::Result<TextIndex> {
+fn open_or_create(
+    args: &Args,
+    path: Option<&Path>,
+    encoder: &EncoderArgs,
+    device: &Opened,
+) -> anyhow::Result<TextIndex> {
     let location = Location::find(path, args.index.as_deref())?;
-    let encoder = model::load(args, encoder, TextIndex::model(&location)?.as_deref())?;
-    Ok(TextIndex::open_or_create(location, encoder)?)
+    let encoder = model::load(args, encoder, TextIndex::model(&location)?.as_deref(), device)?;
+    Ok(TextIndex::open_or_create(location, encoder)?.on(device))
 }
 
 /// Opens the index for `path`.
-fn open(args: &Args, path: Option<&Path>, encoder: &EncoderArgs) -> anyhow::Result<TextIndex> {
+fn open(args: &Args, path: Option<&Path>, encoder: &EncoderArgs, device: &Opened) -> anyhow::Result<TextIndex> {
     let location = Location::find(path, args.index.as_deref())?;
-    let encoder = model::load(args, encoder, TextIndex::model(&location)?.as_deref())?;
-    Ok(TextIndex::open(location, encoder)?)
+    let encoder = model::load(args, encoder, TextIndex::model(&location)?.as_deref(), device)?;
+    Ok(TextIndex::open(location, encoder)?.on(device))
 }
 
 /// The device that was asked for, or else `usual`; a note says why `auto` is not a GPU.
 fn device(args: &Args, usual: Device) -> anyhow::Result<Opened> {
     let opened = Opened::new(args.device.unwrap_or(usual))?;
     if args.device == Some(Device::Auto) || opened.is_gpu {
-        output::note(args.quiet, &format!("searching on {}", opened.reason));
+        output::note(args.quiet, &format!("running on {}", opened.reason));
     }
     Ok(opened)
-}
-
-/// Searches of `index` run on the device that was asked for, or else on `usual`.
-fn on_device(args: &Args, usual: Device, index: TextIndex) -> anyhow::Result<TextIndex> {
-    Ok(index.on(&device(args, usual)?))
 }
 
 /// Brings an index up to date, under a progress bar. A folder without documents gets no index.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use latewood::device::Device;
 use latewood::encoder::recipe::{Dense, Norm, Recipe, RoleRecipe};
 use latewood::encoder::{ColbertEncoder, Encoder, SelfTest};
 use serde_json::json;
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &Args, command: &ModelCommand) -> anyhow::Result<ExitCod
 
 /// Loads a model, says what was understood of it, and tries it.
 fn check(args: &Args, own: &ModelCheckArgs) -> anyhow::Result<ExitCode> {
-    let encoder = model::open(args, own.path.as_deref().or(args.model.as_deref()))?;
+    let encoder = model::open(args, own.path.as_deref().or(args.model.as_deref()), &super::device(args, Device::Cpu)?)?;
     let encoder = encoder.with_options(&own.encoder.options())?;
     let recipe = encoder.recipe();
     let tried = encoder.self_test()?;

@@ -12,14 +12,14 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
     if own.query.trim().is_empty() {
         return Err(latewood::Error::EmptyQuery.into());
     }
+    let device = super::device(args, Device::Cpu)?;
     let index = if own.no_refresh {
-        super::open(args, own.path.as_deref(), &own.encoder)?
+        super::open(args, own.path.as_deref(), &own.encoder, &device)?
     } else {
-        let index = super::open_or_create(args, own.path.as_deref(), &own.encoder)?;
+        let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &device)?;
         super::refresh(args, &index)?;
         index
     };
-    let index = super::on_device(args, Device::Cpu, index)?;
     let answer = index.reader()?.search(&own.query, &SearchOptions::new(own.k as usize))?;
     if args.json {
         answer.hits.iter().try_for_each(output::json_line)?;

@@ -24,8 +24,8 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
             &format!("warning: {addr} is reachable from other machines, and there is no access control"),
         );
     }
-    let index = super::open_or_create(args, own.path.as_deref(), &own.encoder)?;
-    let index = super::on_device(args, Device::Auto, index)?;
+    let device = super::device(args, Device::Auto)?;
+    let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &device)?;
     super::refresh(args, &index)?;
     let state = AppState::new(index)?;
     // On stdout, so that a script that asked for port 0 can read it.

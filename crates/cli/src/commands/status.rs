@@ -3,15 +3,16 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use latewood::device::Device;
+use latewood::device::{Device, Opened};
 use serde_json::json;
 
 use crate::args::{Args, EncoderArgs, StatusArgs};
 use crate::output::{self, bytes};
 
 pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let index = super::open(args, own.path.as_deref(), &EncoderArgs::default())?;
-    let index = super::on_device(args, Device::Cpu, index)?;
+    let index = super::open(args, own.path.as_deref(), &EncoderArgs::default(), &Opened::new(Device::Cpu)?)?;
+    // The model is not asked anything here.
+    let index = index.on(&super::device(args, Device::Cpu)?);
     let reader = index.reader()?;
     let info = reader.info();
     let catalog = reader.catalog();

@@ -15,7 +15,7 @@ use super::layers::{LayerNorm, Layers};
 use super::rotary::Rotary;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::ops::{Middle, Ops, Precision, Seen};
+use crate::ops::{Middle, Ops, Precision, Seen, Sight};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
@@ -181,7 +181,7 @@ impl<B: Ops> Layer<B> {
     }
 
     /// `x` is `[n, h]`.
-    fn forward(&self, x: Tensor<B, 2>, seen: &Seen<'_>) -> Tensor<B, 2> {
+    fn forward(&self, x: Tensor<B, 2>, seen: &Seen<'_, B>) -> Tensor<B, 2> {
         let a = B::self_attention(x.clone(), &self.query_key_value, seen);
         let a = B::linear_layer(a, &self.attention_out, Activation::Identity);
         let x = B::add_norm(a, Some(x), &self.attention_norm);
@@ -220,7 +220,8 @@ impl<B: Ops> Bert<B> {
     /// Hidden states `[n, h]` of a batch, whose texts have at most as many tokens as there are positions.
     pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         let (texts, rotary) = (&batch.texts, self.rotary.as_ref());
-        let seen = Seen { texts, heads: self.heads, window: usize::MAX, rotary };
+        let sight = Sight { texts, heads: self.heads, window: usize::MAX, rotary };
+        let seen = Seen::new(sight, self.embeddings.word.dims()[1], &batch.ids.device());
         self.layers.iter().fold(self.embeddings.forward(batch), |x, layer| layer.forward(x, &seen))
     }
 }

@@ -77,6 +77,14 @@ impl BackboneConfig {
         }
     }
 
+    /// The most values that a row has within the network.
+    pub(crate) fn widest(&self) -> usize {
+        match self {
+            Self::Bert(config) => (3 * config.hidden_size).max(config.intermediate_size),
+            Self::ModernBert(config) => config.widest(),
+        }
+    }
+
     /// Tokens that a text may have.
     pub(crate) fn positions(&self) -> usize {
         match self {

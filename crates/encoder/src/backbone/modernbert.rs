@@ -15,7 +15,7 @@ use super::rotary::Rotary;
 use super::{check_heads, check_sizes, config, disagrees, unsupported};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::ops::{Middle, Ops, Precision, Seen};
+use crate::ops::{Middle, Ops, Precision, Seen, Sight};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
@@ -87,6 +87,11 @@ struct Rope {
 }
 
 impl ModernBertConfig {
+    /// The most values that a row has within the network.
+    pub(super) fn widest(&self) -> usize {
+        (3 * self.hidden_size).max(2 * self.intermediate_size)
+    }
+
     /// Number of layers.
     pub(super) fn layer_count(&self) -> usize {
         self.layers.len()
@@ -194,7 +199,7 @@ impl<B: Ops> Layer<B> {
     }
 
     /// `x` is `[n, h]`.
-    fn forward(&self, x: Tensor<B, 2>, [global, local]: &[Seen<'_>; 2]) -> Tensor<B, 2> {
+    fn forward(&self, x: Tensor<B, 2>, [global, local]: &[Seen<'_, B>; 2]) -> Tensor<B, 2> {
         let seen = if self.reach == Reach::Global { global } else { local };
         let normed = match &self.attention_norm {
             Some(norm) => B::add_norm(x.clone(), None, norm),
@@ -253,7 +258,10 @@ impl<B: Ops> ModernBert<B> {
     /// Hidden states `[n, h]` of a batch.
     pub(super) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         let [global, local] = &self.rotary;
-        let seen = |window, rotary| Seen { texts: &batch.texts, heads: self.heads, window, rotary: Some(rotary) };
+        let seen = |window, rotary| {
+            let sight = Sight { texts: &batch.texts, heads: self.heads, window, rotary: Some(rotary) };
+            Seen::new(sight, self.word.dims()[1], &batch.ids.device())
+        };
         let seen = [seen(usize::MAX, global), seen(self.window, local)];
         let x = B::add_norm(self.word.clone().select(0, batch.ids.clone()), None, &self.norm);
         let x = self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen));

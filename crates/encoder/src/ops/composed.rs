@@ -1,101 +1,170 @@
 //! [`Ops`](super::Ops) as chains of Burn's own operations. Attention puts the texts of a batch into a rectangle,
 //! `[b, heads, s, width]`, and takes their tokens out again.
+//!
+//! The chains that [`Parts`] names may be single kernels on a backend. All tensors are `f32`, but for weights and for
+//! what is only multiplied next, which are of the type that a layer says.
 
 use burn::prelude::*;
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{TensorPrimitive, module};
+use burn::tensor::{FloatDType, TensorPrimitive, activation};
 
-use super::{Middle, Seen};
-use crate::backbone::{LayerNorm, Rotary, activate};
-use crate::batch::Span;
+use super::Middle;
+use super::padded::{Padded, Piece};
+use crate::backbone::{LayerNorm, activate};
 use crate::recipe::Activation;
+
+/// What a backend may do in one go.
+pub(crate) trait Parts: Backend {
+    /// `x w`, both first rounded to `numbers`; sums and result are `f32`.
+    fn product<const D: usize>(x: Tensor<Self, D>, w: Tensor<Self, D>, numbers: FloatDType) -> Tensor<Self, D> {
+        x.cast(numbers).matmul(w.cast(numbers)).cast(FloatDType::F32)
+    }
+
+    /// `activation(x + bias)`, `bias` `[w]`, as `numbers`.
+    fn biased(
+        x: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        activation: Activation,
+        numbers: FloatDType,
+    ) -> Tensor<Self, 2> {
+        activate(activation, add_bias(x, bias)).cast(numbers)
+    }
+
+    /// The activation of the first halves of rows of `x + bias`, times the second halves, as `numbers`.
+    fn gated(
+        x: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        activation: Activation,
+        numbers: FloatDType,
+    ) -> Tensor<Self, 2> {
+        let x = add_bias(x, bias);
+        let half = x.dims()[1] / 2;
+        (activate(activation, x.clone().narrow(1, 0, half)) * x.narrow(1, half, half)).cast(numbers)
+    }
+
+    /// `softmax(scale * scores + hidden)` of each row, as `numbers`; `scores` `[b, heads, q, k]`, `hidden` as in [`Piece`].
+    fn attention_weights(
+        scores: Tensor<Self, 4>,
+        scale: f32,
+        hidden: Option<Tensor<Self, 3>>,
+        numbers: FloatDType,
+    ) -> Tensor<Self, 4> {
+        let scores = scores.mul_scalar(scale);
+        let scores = match hidden {
+            Some(hidden) => scores + hidden.unsqueeze_dim(1),
+            None => scores,
+        };
+        activation::softmax(scores, 3).cast(numbers)
+    }
+
+    /// `norm(x + added)`.
+    fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
+        let x = match added {
+            Some(added) => x + added,
+            None => x,
+        };
+        Tensor::from_primitive(TensorPrimitive::Float(Self::layer_norm(
+            x.into_primitive().tensor(),
+            norm.gamma.clone().into_primitive().tensor(),
+            Some(norm.beta.clone().into_primitive().tensor()),
+            norm.epsilon,
+        )))
+    }
+}
+
+fn add_bias<B: Backend>(x: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
+    match bias {
+        Some(bias) => x + bias.unsqueeze(),
+        None => x,
+    }
+}
+
+#[cfg(test)]
+impl Parts for burn_flex::Flex {}
 
 /// `y = x W + b`.
 pub(crate) struct Linear<B: Backend> {
-    /// `[in, out]`
+    /// `[in, out]`, of `numbers`.
     pub(crate) weight: Tensor<B, 2>,
     /// `[out]`
     pub(crate) bias: Option<Tensor<B, 1>>,
+    /// What factors are rounded to.
+    pub(crate) numbers: FloatDType,
+}
+
+impl<B: Parts> Linear<B> {
+    /// `[n, in]` to `[n, out]`, without the bias.
+    fn product(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        B::product(x, self.weight.clone(), self.numbers)
+    }
 }
 
 /// `[n, in]` to `[n, out]`.
-pub(crate) fn linear<B: Backend>(x: Tensor<B, 2>, layer: &Linear<B>, activation: Activation) -> Tensor<B, 2> {
-    activate(activation, module::linear(x, layer.weight.clone(), layer.bias.clone()))
+pub(crate) fn linear<B: Parts>(x: Tensor<B, 2>, layer: &Linear<B>, activation: Activation) -> Tensor<B, 2> {
+    B::biased(layer.product(x), layer.bias.clone(), activation, FloatDType::F32)
 }
 
 /// See [`super::Ops::feed_forward`].
-pub(crate) fn feed_forward<B: Backend>(x: Tensor<B, 2>, [up, down]: [&Linear<B>; 2], middle: Middle) -> Tensor<B, 2> {
-    let x = linear(x, up, Activation::Identity);
+pub(crate) fn feed_forward<B: Parts>(x: Tensor<B, 2>, [up, down]: [&Linear<B>; 2], middle: Middle) -> Tensor<B, 2> {
+    let (x, bias) = (up.product(x), up.bias.clone());
     let wide = match middle {
-        Middle::Plain(activation) => activate(activation, x),
-        Middle::Gated(activation) => {
-            let half = x.dims()[1] / 2;
-            activate(activation, x.clone().narrow(1, 0, half)) * x.narrow(1, half, half)
-        }
+        Middle::Plain(activation) => B::biased(x, bias, activation, down.numbers),
+        Middle::Gated(activation) => B::gated(x, bias, activation, down.numbers),
     };
     linear(wide, down, Activation::Identity)
 }
 
-/// See [`super::Ops::add_norm`].
-pub(crate) fn add_norm<B: Backend>(x: Tensor<B, 2>, added: Option<Tensor<B, 2>>, norm: &LayerNorm<B>) -> Tensor<B, 2> {
-    let x = match added {
-        Some(added) => x + added,
+/// See [`super::Ops::self_attention`].
+pub(crate) fn self_attention<B: Parts>(
+    x: Tensor<B, 2>,
+    layer: &Linear<B>,
+    heads: usize,
+    padded: &Padded<B>,
+) -> Tensor<B, 2> {
+    let [n, h] = x.dims();
+    let ([b, s], width) = (padded.shape, h / heads);
+    // Rounded early, so that less is moved; turning is exact.
+    let numbers = if padded.turn.is_none() { layer.numbers } else { FloatDType::F32 };
+    let x = B::biased(layer.product(x), layer.bias.clone(), Activation::Identity, numbers);
+    let x = match &padded.moves {
+        Some([rows, _]) => x.select(0, rows.clone()),
         None => x,
     };
-    Tensor::from_primitive(TensorPrimitive::Float(B::layer_norm(
-        x.into_primitive().tensor(),
-        norm.gamma.clone().into_primitive().tensor(),
-        Some(norm.beta.clone().into_primitive().tensor()),
-        norm.epsilon,
-    )))
+    let x = x.reshape([b, s, 3, heads, width]);
+    // Each `[b, heads, s, width]`.
+    let part = |x: &Tensor<B, 5>, at| x.clone().narrow(2, at, 1).squeeze_dim::<4>(2).swap_dims(1, 2);
+    let v = part(&x, 2);
+    let [q, k] = match &padded.turn {
+        Some(turn) => {
+            let turned = turned(x.narrow(2, 0, 2), turn);
+            [part(&turned, 0), part(&turned, 1)]
+        }
+        None => [part(&x, 0), part(&x, 1)],
+    };
+    let [q, k, v] = [q, k, v].map(|x| x.cast(layer.numbers));
+    let of_piece = |Piece { queries, keys, hidden }: &Piece<B>| {
+        let k = k.clone().narrow(2, keys.start, keys.len());
+        let v = v.clone().narrow(2, keys.start, keys.len());
+        let q = q.clone().narrow(2, queries.start, queries.len());
+        let scores = B::product(q, k.swap_dims(2, 3), layer.numbers);
+        let weights = B::attention_weights(scores, 1.0 / (width as f32).sqrt(), hidden.clone(), layer.numbers);
+        B::product(weights, v, layer.numbers)
+    };
+    let mut out: Vec<Tensor<B, 4>> = padded.pieces.iter().map(of_piece).collect();
+    let out = if out.len() == 1 { out.swap_remove(0) } else { Tensor::cat(out, 2) };
+    let out = match &padded.seeing {
+        Some(seeing) => out * seeing.clone(),
+        None => out,
+    };
+    let out = out.swap_dims(1, 2).reshape([b * s, h]);
+    match &padded.moves {
+        Some([_, places]) => out.select(0, places.clone()).reshape([n, h]),
+        None => out,
+    }
 }
 
-/// See [`super::Ops::self_attention`].
-pub(crate) fn self_attention<B: Backend>(x: Tensor<B, 2>, layer: &Linear<B>, seen: &Seen<'_>) -> Tensor<B, 2> {
-    let device = x.device();
-    let [n, h] = x.dims();
-    let (b, s) = (seen.texts.len(), seen.texts.iter().map(|text| text.len).max().unwrap_or(0));
-    let (heads, width) = (seen.heads, h / seen.heads);
-    let ints = |values: Vec<i32>| {
-        let len = values.len();
-        Tensor::<B, 1, Int>::from_data(TensorData::new(values, [len]), &device)
-    };
-    let place = |text: &Span, t: usize| if t < text.len { text.first + t } else { 0 };
-    let rows = ints(seen.texts.iter().flat_map(|text| (0..s).map(move |t| place(text, t) as i32)).collect());
-    let places = |(at, text): (usize, &Span)| (at * s..at * s + text.len).map(|place| place as i32).collect::<Vec<_>>();
-    let places = ints(seen.texts.iter().enumerate().flat_map(places).collect());
-
-    let hidden: Vec<bool> = seen
-        .texts
-        .iter()
-        .flat_map(|text| (0..s).flat_map(move |i| (0..s).map(move |j| (text.attended, i, j))))
-        .map(|(attended, i, j)| j >= attended || i.abs_diff(j) > seen.window)
-        .collect();
-    let blind: Vec<bool> = hidden.chunks_exact(s).map(|row| row.iter().all(|hidden| *hidden)).collect();
-    let hidden = Tensor::<B, 4, Bool>::from_data(TensorData::new(hidden, [b, 1, s, s]), &device);
-    let blind = Tensor::<B, 2, Bool>::from_data(TensorData::new(blind, [b * s, 1]), &device);
-
-    let x = linear(x, layer, Activation::Identity).select(0, rows).reshape([b, s, 3, heads, width]);
-    let [q, k, v] = [0, 1, 2].map(|part| x.clone().narrow(2, part, 1).squeeze_dim::<4>(2).swap_dims(1, 2));
-    let [q, k] = match seen.rotary {
-        Some(rotary) => [q, k].map(|x| turned(rotary, x)),
-        None => [q, k],
-    };
-    let out = module::attention(q, k, v, Some(hidden), None, AttentionModuleOptions::default());
-    let out = out.swap_dims(1, 2).reshape([b * s, h]).mask_fill(blind.expand([b * s, h]), 0.0);
-    out.select(0, places).reshape([n, h])
-}
-
-/// `x`, `[b, heads, s, width]`, turned by the angles of its places.
-fn turned<B: Backend>(rotary: &Rotary, x: Tensor<B, 4>) -> Tensor<B, 4> {
-    let [_, _, s, width] = x.dims();
-    let half = width / 2;
-    let angles = rotary.angles(s);
-    let table = |values: &[f32]| {
-        let doubled: Vec<f32> = values.chunks_exact(half).take(s).flat_map(|row| [row, row].concat()).collect();
-        Tensor::<B, 4>::from_data(TensorData::new(doubled, [1, 1, s, width]), &x.device())
-    };
-    let (cos, sin) = (table(&angles.cos), table(&angles.sin));
-    let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
-    x * cos + Tensor::cat(vec![second.neg(), first], 3) * sin
+/// `x`, `[b, s, 2, heads, width]`, turned by the angles of its places.
+fn turned<B: Backend>(x: Tensor<B, 5>, [cos, sin]: &[Tensor<B, 5>; 2]) -> Tensor<B, 5> {
+    let half = x.dims()[4] / 2;
+    let (first, second) = (x.clone().narrow(4, 0, half), x.clone().narrow(4, half, half));
+    x * cos.clone() + Tensor::cat(vec![second.neg(), first], 4) * sin.clone()
 }

@@ -12,14 +12,20 @@ use latewood_simd::{
     Activation as Fused, AttentionScratch, Block, ByteRows, Heads, MatrixF32, MatrixI8, Sight, TransformerKernels,
 };
 
-use super::{LinearSource, Middle, Ops, Precision, Seen};
+use super::{LinearSource, Middle, Ops, Precision, Seen, Sight as Seeing, refused};
 use crate::backbone::{Angles, LayerNorm, activate};
-use crate::batch::Span;
+use crate::batch::{Budget, Span};
 use crate::error::Result;
 use crate::recipe::Activation;
 
 /// Products that one thread does in the time that it takes to hand work to another, several times over.
 const WORTH_SPLITTING: usize = 1 << 17;
+
+/// Tokens of a batch, unless one text alone has more: enough for matrix products to run at full speed, few enough for
+/// their results to stay in a cache.
+const TOKENS: usize = 512;
+
+const LIMIT: &str = "the processor computes in int8 or f32";
 
 /// A packed matrix.
 pub(crate) enum Linear {
@@ -138,15 +144,31 @@ fn room(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 impl Ops for Flex {
     type Linear = Linear;
+    type Prepared = ();
+
+    fn precision(asked: Precision, _: &Self::Device) -> Result<Precision> {
+        match asked {
+            Precision::Auto => Ok(Precision::Int8),
+            Precision::Int8 | Precision::F32 => Ok(asked),
+            Precision::F16 | Precision::Bf16 => Err(refused(asked, LIMIT)),
+        }
+    }
+
+    fn budget(_: usize, _: &Self::Device) -> Budget {
+        Budget { tokens: TOKENS, padded: false }
+    }
 
     fn pack(source: LinearSource<'_>, _: &Self::Device) -> Result<Linear> {
         let LinearSource { shape, bias, precision, read } = source;
         let kernels = TransformerKernels::detect();
-        Ok(match precision {
-            Precision::F32 => Linear::F32(kernels.pack(shape, bias.as_deref(), read)?),
-            Precision::Int8 => Linear::Int8(kernels.pack_bytes(shape, bias.as_deref(), read)?),
-        })
+        match precision {
+            Precision::F32 => Ok(Linear::F32(kernels.pack(shape, bias.as_deref(), read)?)),
+            Precision::Int8 => Ok(Linear::Int8(kernels.pack_bytes(shape, bias.as_deref(), read)?)),
+            other => Err(refused(other, LIMIT)),
+        }
     }
+
+    fn prepare(_: &Seeing<'_>, _: usize, _: &Self::Device) {}
 
     fn linear_layer(x: Tensor<Self, 2>, layer: &Linear, activation: Activation) -> Tensor<Self, 2> {
         let n = x.dims()[0];
@@ -160,7 +182,8 @@ impl Ops for Flex {
         activate(rest, tensor(out, [n, layer.output()]))
     }
 
-    fn self_attention(x: Tensor<Self, 2>, layer: &Linear, seen: &Seen<'_>) -> Tensor<Self, 2> {
+    fn self_attention(x: Tensor<Self, 2>, layer: &Linear, seen: &Seen<'_, Self>) -> Tensor<Self, 2> {
+        let seen = &seen.sight;
         let [n, h] = x.dims();
         let heads = Heads { count: seen.heads, width: h / seen.heads };
         let mut out = vec![0.0; n * h];
@@ -278,9 +301,10 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<Flex, D
 #[cfg(test)]
 mod tests {
     use super::super::composed;
+    use super::super::padded::Padded;
     use super::*;
     use crate::backbone::Rotary;
-    use burn::tensor::Distribution;
+    use burn::tensor::{Distribution, FloatDType};
 
     const H: usize = 24;
 
@@ -304,7 +328,10 @@ mod tests {
             Ok(())
         };
         let source = LinearSource { shape, bias: Some(bias.to_data().to_vec().unwrap()), precision, read: &mut read };
-        (Flex::pack(source, &Default::default()).unwrap(), composed::Linear { weight, bias: Some(bias) })
+        (
+            Flex::pack(source, &Default::default()).unwrap(),
+            composed::Linear { weight, bias: Some(bias), numbers: FloatDType::F32 },
+        )
     }
 
     /// Runs `test` without other threads and with some, which then share the work.
@@ -356,9 +383,14 @@ mod tests {
         let rotary = Rotary::new(100.0, H / 3);
         for window in [usize::MAX, 20, 0] {
             for rotary in [None, Some(&rotary)] {
-                let seen = Seen { texts: &texts, heads: 3, window, rotary };
-                let expected = composed::self_attention(x.clone(), &plain, &seen);
-                on_threads(|| close(Flex::self_attention(x.clone(), &packed, &seen), expected.clone(), 1e-4));
+                let sight = Seeing { texts: &texts, heads: 3, window, rotary };
+                let seen = Seen::new(sight, H, &Default::default());
+                // Whole, and in pieces of some rows.
+                for most in [usize::MAX, 5 * 3 * 300 * 40] {
+                    let padded = Padded::new(&sight, H / 3, most, &Default::default());
+                    let expected = composed::self_attention(x.clone(), &plain, 3, &padded);
+                    on_threads(|| close(Flex::self_attention(x.clone(), &packed, &seen), expected.clone(), 1e-4));
+                }
             }
         }
     }
@@ -371,12 +403,16 @@ mod tests {
         let (x, added) = (wide.clone().narrow(1, 0, H), wide.clone().narrow(1, H, H));
         let before = wide.to_data();
         for added in [None, Some(added)] {
-            let expected = composed::add_norm(x.clone(), added.clone(), &norm);
+            let expected = <Flex as composed::Parts>::add_norm(x.clone(), added.clone(), &norm);
             close(Flex::add_norm(x.clone(), added, &norm), expected, 1e-5);
         }
         let whole = wide.clone();
         let norm = LayerNorm { gamma: random([2 * H]), beta: random([2 * H]), epsilon: 1e-5 };
-        close(Flex::add_norm(whole.clone(), None, &norm), composed::add_norm(whole, None, &norm), 1e-5);
+        close(
+            Flex::add_norm(whole.clone(), None, &norm),
+            <Flex as composed::Parts>::add_norm(whole, None, &norm),
+            1e-5,
+        );
         assert_eq!(wide.to_data(), before);
     }
 }

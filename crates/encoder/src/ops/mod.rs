@@ -2,34 +2,68 @@
 //!
 //! [`Ops`] is an ordinary trait over [`Backend`]. `cpu` is Flex with the kernels of `latewood-simd`: weights packed once,
 //! bias and activation within the product, attention text by text. `composed` is each operation in terms of Burn's own:
-//! their specification, which tests hold `cpu` to.
+//! the specification, which tests hold `cpu` to, and what `gpu` runs, but for the chains of it that are kernels there.
 //!
 //! The tokens of all texts of a batch are the rows of one tensor `[n, h]`, without padding; [`Seen`] says where a text
 //! begins and which tokens see which.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "gpu"))]
 mod composed;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(feature = "gpu")]
+mod kernels;
+#[cfg(any(test, feature = "gpu"))]
+mod padded;
 
 use burn::prelude::*;
 
 use crate::backbone::{LayerNorm, Rotary};
-use crate::batch::Span;
-use crate::error::Result;
+use crate::batch::{Budget, Span};
+use crate::error::{Error, Result};
 use crate::recipe::Activation;
 
-/// In which numbers a network computes its linear layers. Attention, and the projection that makes rows of hidden states,
-/// are `f32` in either.
+#[cfg(feature = "gpu")]
+pub(crate) use gpu::Gpu;
+
+/// In which numbers a network computes its linear layers.
 ///
-/// It is the encoder's own business: rows of either precision can be searched with the other.
+/// It is the encoder's own business: rows of either precision can be searched with the other. Norms, softmax and what is
+/// between the products are `f32` in all of them, and so is the projection that makes rows of hidden states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Precision {
-    /// Weights and rows in bytes, each column and each row with a scale of its own; everything between the products in
-    /// `f32`. Several times as fast as `f32` on a CPU.
+    /// What suits the device: [`Self::Int8`] on the processor; on a GPU [`Self::F16`], or [`Self::F32`] if it does not
+    /// compute with `f16`.
     #[default]
+    Auto,
+    /// Weights and rows in bytes, each column and each row with a scale of its own; everything between the products in
+    /// `f32`, and attention. Several times as fast as `f32` on a processor; a GPU has better, and refuses it.
     Int8,
-    /// `f32` throughout.
+    /// `f32` throughout. CUDA's matrix products round their factors to 11 bits (TF32), where the GPU has them.
     F32,
+    /// Weights, and the factors of each product, in half precision, their sums in `f32`. GPUs only.
+    F16,
+    /// As [`Self::F16`], in bfloat16: 3 bits less, and nothing overflows. GPUs only, those that have it.
+    Bf16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Int8 => "int8",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// The error of a `precision` that the device, which does what `limit` says, does not compute in.
+fn refused(precision: Precision, limit: impl Into<String>) -> Error {
+    Error::Option { option: "precision", found: precision.to_string(), limit: limit.into() }
 }
 
 /// A linear layer to be packed: where its weights come from.
@@ -38,6 +72,7 @@ pub(crate) struct LinearSource<'a> {
     pub(crate) shape: [usize; 2],
     /// `[output]`
     pub(crate) bias: Option<Vec<f32>>,
+    /// One that [`Ops::precision`] gave.
     pub(crate) precision: Precision,
     /// Writes the weights of one output, `[input]`.
     pub(crate) read: &'a mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
@@ -57,14 +92,26 @@ pub(crate) trait Ops: Backend {
     /// A linear layer, `y = x W + b`, as the backend likes it.
     type Linear: Send + Sync;
 
+    /// What attention makes of a batch once, for all layers.
+    type Prepared;
+
+    /// The precision that `device` computes in where `asked` is asked for.
+    fn precision(asked: Precision, device: &Self::Device) -> Result<Precision>;
+
+    /// How a network whose widest rows have `widest` values likes its batches.
+    fn budget(widest: usize, device: &Self::Device) -> Budget;
+
     fn pack(source: LinearSource<'_>, device: &Self::Device) -> Result<Self::Linear>;
+
+    /// `width` is that of a head.
+    fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Self::Prepared;
 
     /// `[n, input]` to `[n, output]`.
     fn linear_layer(x: Tensor<Self, 2>, layer: &Self::Linear, activation: Activation) -> Tensor<Self, 2>;
 
     /// `softmax(q k^T / sqrt(width)) v` in each head, where `layer` makes queries, keys and values of `x`, side by side;
     /// `[n, h]` to `[n, h]`. Zeros for a token that sees none.
-    fn self_attention(x: Tensor<Self, 2>, layer: &Self::Linear, seen: &Seen<'_>) -> Tensor<Self, 2>;
+    fn self_attention(x: Tensor<Self, 2>, layer: &Self::Linear, seen: &Seen<'_, Self>) -> Tensor<Self, 2>;
 
     /// Two linear layers, up and down, with `middle` between them, `[n, h]` to `[n, h]`.
     fn feed_forward(x: Tensor<Self, 2>, layers: [&Self::Linear; 2], middle: Middle) -> Tensor<Self, 2>;
@@ -73,11 +120,27 @@ pub(crate) trait Ops: Backend {
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2>;
 }
 
-/// What attention knows of a batch.
-pub(crate) struct Seen<'a> {
+/// Which tokens of a batch see which.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
     pub(crate) texts: &'a [Span],
     pub(crate) heads: usize,
     /// How far a token sees, to either side.
     pub(crate) window: usize,
     pub(crate) rotary: Option<&'a Rotary>,
+}
+
+/// What attention knows of a batch.
+pub(crate) struct Seen<'a, B: Ops> {
+    pub(crate) sight: Sight<'a>,
+    /// Of `sight`. The kernels of the processor need no more than that.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "nothing is prepared for the processor"))]
+    pub(crate) prepared: B::Prepared,
+}
+
+impl<'a, B: Ops> Seen<'a, B> {
+    /// `hidden_size` is that of the network.
+    pub(crate) fn new(sight: Sight<'a>, hidden_size: usize, device: &B::Device) -> Self {
+        Self { prepared: B::prepare(&sight, hidden_size / sight.heads, device), sight }
+    }
 }

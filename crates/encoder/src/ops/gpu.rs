@@ -1,0 +1,172 @@
+//! [`Ops`] on GPUs: the operations of [`super::composed`], through CubeCL, for wgpu and CUDA alike.
+
+use burn::prelude::*;
+use burn::tensor::{FloatDType, TensorPrimitive};
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeRuntime};
+
+use super::composed::{self, Linear, Parts};
+use super::kernels::{self, Steps};
+use super::padded::Padded;
+use super::{LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
+use crate::backbone::{LayerNorm, activate};
+use crate::batch::Budget;
+use crate::error::{Error, Result};
+use crate::recipe::Activation;
+
+/// The backend of a runtime. Its tensors say themselves whether they are `f32` or in half precision.
+pub(crate) type Gpu<R> = CubeBackend<R, f32, i32, u32>;
+
+/// Tokens of a batch: enough to keep a large GPU busy.
+const TOKENS: usize = 16_384;
+
+/// Bytes of the scores of a piece of attention, at most.
+const SCORES: u64 = 1 << 30;
+
+impl<R: CubeRuntime> Ops for Gpu<R> {
+    type Linear = Linear<Self>;
+    type Prepared = Padded<Self>;
+
+    fn precision(asked: Precision, device: &Self::Device) -> Result<Precision> {
+        let has = |numbers: FloatDType| Self::supports_dtype(device, numbers.into());
+        match asked {
+            Precision::Auto if has(FloatDType::F16) => Ok(Precision::F16),
+            Precision::Auto => Ok(Precision::F32),
+            Precision::Int8 => Err(refused(asked, "a GPU computes in f16, bf16 or f32")),
+            _ if has(numbers(asked)) => Ok(asked),
+            _ => Err(refused(asked, format!("{device:?} does not compute with such numbers"))),
+        }
+    }
+
+    fn budget(widest: usize, device: &Self::Device) -> Budget {
+        let values = allocation::<R>(device) / size_of::<f32>() as u64;
+        Budget { tokens: TOKENS.min((values / widest.max(1) as u64) as usize), padded: true }
+    }
+
+    fn pack(source: LinearSource<'_>, device: &Self::Device) -> Result<Linear<Self>> {
+        let LinearSource { shape: [input, output], bias, precision, read } = source;
+        let mut values = vec![0.0; input * output];
+        for (at, row) in values.chunks_exact_mut(input).enumerate() {
+            read(at, row)?;
+        }
+        let numbers = numbers(precision);
+        let bytes = (values.len() * size_of::<f32>()) as u64;
+        if bytes > allocation::<R>(device) {
+            let detail = format!("a matrix of {bytes} bytes is more than one allocation may hold");
+            return Err(Error::Device { device: format!("{device:?}"), detail });
+        }
+        // As it is stored, `[output, input]`; what is multiplied with is a view of that.
+        let weight = Tensor::<Self, 2>::from_data(TensorData::new(values, [output, input]), device);
+        let bias = bias.map(|bias| Tensor::from_data(TensorData::new(bias, [output]), device));
+        Ok(Linear { weight: weight.cast(numbers).transpose(), bias, numbers })
+    }
+
+    fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Padded<Self> {
+        let most = SCORES.min(allocation::<R>(device)) / size_of::<f32>() as u64;
+        Padded::new(sight, width, most as usize, device)
+    }
+
+    fn linear_layer(x: Tensor<Self, 2>, layer: &Linear<Self>, activation: Activation) -> Tensor<Self, 2> {
+        composed::linear(x, layer, activation)
+    }
+
+    fn self_attention(x: Tensor<Self, 2>, layer: &Linear<Self>, seen: &Seen<'_, Self>) -> Tensor<Self, 2> {
+        composed::self_attention(x, layer, seen.sight.heads, &seen.prepared)
+    }
+
+    fn feed_forward(x: Tensor<Self, 2>, layers: [&Linear<Self>; 2], middle: Middle) -> Tensor<Self, 2> {
+        composed::feed_forward(x, layers, middle)
+    }
+
+    fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
+        <Self as Parts>::add_norm(x, added, norm)
+    }
+}
+
+impl<R: CubeRuntime> Parts for Gpu<R> {
+    fn product<const D: usize>(x: Tensor<Self, D>, w: Tensor<Self, D>, numbers: FloatDType) -> Tensor<Self, D> {
+        let [left, right] = [&x, &w].map(|factor| primitive(factor.clone().cast(numbers)));
+        match matmul(left, right, None, MatmulStrategy::default(), FloatDType::F32.into()) {
+            Ok(product) => tensor(product),
+            // No kernel for this mixture.
+            Err(_) => x.cast(FloatDType::F32).matmul(w.cast(FloatDType::F32)),
+        }
+    }
+
+    fn biased(
+        x: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        activation: Activation,
+        numbers: FloatDType,
+    ) -> Tensor<Self, 2> {
+        let steps = |gelu| Steps { gelu, gated: false };
+        match activation {
+            Activation::Gelu => fused(x, bias, steps(true), numbers),
+            _ if bias.is_none() => activate(activation, x).cast(numbers),
+            Activation::Identity => fused(x, bias, steps(false), numbers),
+            other => activate(other, fused(x, bias, steps(false), FloatDType::F32)).cast(numbers),
+        }
+    }
+
+    fn gated(
+        x: Tensor<Self, 2>,
+        bias: Option<Tensor<Self, 1>>,
+        activation: Activation,
+        numbers: FloatDType,
+    ) -> Tensor<Self, 2> {
+        if activation == Activation::Gelu {
+            return fused(x, bias, Steps { gelu: true, gated: true }, numbers);
+        }
+        let half = x.dims()[1] / 2;
+        let x = Self::biased(x, bias, Activation::Identity, FloatDType::F32);
+        (activate(activation, x.clone().narrow(1, 0, half)) * x.narrow(1, half, half)).cast(numbers)
+    }
+
+    fn attention_weights(
+        scores: Tensor<Self, 4>,
+        scale: f32,
+        hidden: Option<Tensor<Self, 3>>,
+        numbers: FloatDType,
+    ) -> Tensor<Self, 4> {
+        let hidden = hidden.map(primitive);
+        tensor(kernels::attention_weights(primitive(scores), scale, hidden, numbers.into()))
+    }
+
+    fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
+        let vectors = [&norm.gamma, &norm.beta].map(|vector| primitive(vector.clone()));
+        tensor(kernels::add_norm(primitive(x), added.map(primitive), vectors, norm.epsilon as f32))
+    }
+}
+
+/// `steps` of `x + bias` as `numbers`.
+fn fused<R: CubeRuntime>(
+    x: Tensor<Gpu<R>, 2>,
+    bias: Option<Tensor<Gpu<R>, 1>>,
+    steps: Steps,
+    numbers: FloatDType,
+) -> Tensor<Gpu<R>, 2> {
+    tensor(kernels::biased(primitive(x), bias.map(primitive), steps, numbers.into()))
+}
+
+fn primitive<R: CubeRuntime, const D: usize>(x: Tensor<Gpu<R>, D>) -> CubeTensor<R> {
+    x.into_primitive().tensor()
+}
+
+fn tensor<R: CubeRuntime, const D: usize>(primitive: CubeTensor<R>) -> Tensor<Gpu<R>, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// The type of weights and factors.
+fn numbers(precision: Precision) -> FloatDType {
+    match precision {
+        Precision::F16 => FloatDType::F16,
+        Precision::Bf16 => FloatDType::BF16,
+        Precision::Auto | Precision::Int8 | Precision::F32 => FloatDType::F32,
+    }
+}
+
+/// Bytes that one allocation may hold.
+fn allocation<R: CubeRuntime>(device: &R::Device) -> u64 {
+    R::client(device).properties().memory.max_page_size
+}

@@ -1,0 +1,313 @@
+//! Kernels for what would be chains of launches: a launch costs the host more than a small batch keeps a GPU busy.
+//!
+//! Each is the twin of a default method of [`super::composed::Parts`]. Tensors may have rows that lie further apart than
+//! they are long.
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::StorageType;
+use cubecl::prelude::*;
+
+/// Units that share a row: two to the sixth.
+const UNITS: usize = 64;
+
+/// Cubes in one dimension of a launch, at most: any GPU allows so many.
+const MOST_CUBES: usize = 65_535;
+
+/// Below all scores.
+const LOWEST: f32 = -3.0e38;
+
+/// `norm(x + added)`, `[n, h]`, of rows of `f32`.
+pub(super) fn add_norm<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    added: Option<CubeTensor<R>>,
+    [gamma, beta]: [CubeTensor<R>; 2],
+    epsilon: f32,
+) -> CubeTensor<R> {
+    let out = like(&x, x.meta.shape().clone(), DType::F32);
+    let rows = x.meta.shape()[0];
+    let adds = added.is_some();
+    add_norm_kernel::launch::<R>(
+        &out.client,
+        cubes(rows),
+        CubeDim::new_1d(UNITS as u32),
+        x.clone().into_tensor_arg(),
+        added.unwrap_or(x).into_tensor_arg(),
+        gamma.into_tensor_arg(),
+        beta.into_tensor_arg(),
+        out.clone().into_tensor_arg(),
+        epsilon,
+        rows,
+        adds,
+    );
+    out
+}
+
+/// `softmax(scale * scores + hidden)` of each row, in `numbers`; `scores` `[b, heads, q, k]`, `hidden` `[b, q, k]`, or 1
+/// instead of `b`, of `q` or of both.
+pub(super) fn attention_weights<R: CubeRuntime>(
+    scores: CubeTensor<R>,
+    scale: f32,
+    hidden: Option<CubeTensor<R>>,
+    numbers: DType,
+) -> CubeTensor<R> {
+    let shape = scores.meta.shape().clone();
+    let out = like(&scores, shape.clone(), numbers);
+    let rows = shape[0] * shape[1] * shape[2];
+    let hides = hidden.is_some();
+    attention_weights_kernel::launch::<R>(
+        &out.client,
+        cubes(rows),
+        CubeDim::new_1d(UNITS as u32),
+        scores.clone().into_tensor_arg(),
+        hidden.unwrap_or(scores).into_tensor_arg(),
+        out.clone().into_tensor_arg(),
+        scale,
+        rows,
+        hides,
+        numbers.into(),
+    );
+    out
+}
+
+/// What is done to `x + bias`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Steps {
+    /// GELU, of all values or of those of the first half.
+    pub(super) gelu: bool,
+    /// The first half of a row times the second.
+    pub(super) gated: bool,
+}
+
+/// `steps` of `x + bias`, in `numbers`; `x` `[n, w]`, `bias` `[w]`.
+pub(super) fn biased<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    bias: Option<CubeTensor<R>>,
+    steps: Steps,
+    numbers: DType,
+) -> CubeTensor<R> {
+    let mut shape = x.meta.shape().clone();
+    if steps.gated {
+        shape[1] /= 2;
+    }
+    let values = shape[0] * shape[1];
+    let out = like(&x, shape, numbers);
+    let adds = bias.is_some();
+    biased_kernel::launch::<R>(
+        &out.client,
+        cubes(values.div_ceil(UNITS)),
+        CubeDim::new_1d(UNITS as u32),
+        x.clone().into_tensor_arg(),
+        bias.unwrap_or(x).into_tensor_arg(),
+        out.clone().into_tensor_arg(),
+        values,
+        adds,
+        steps.gelu,
+        steps.gated,
+        numbers.into(),
+    );
+    out
+}
+
+/// A tensor on the device of `x`.
+fn like<R: CubeRuntime>(x: &CubeTensor<R>, shape: burn::tensor::Shape, numbers: DType) -> CubeTensor<R> {
+    empty_device_dtype(x.client.clone(), x.device.clone(), shape, numbers)
+}
+
+fn cubes(n: usize) -> CubeCount {
+    CubeCount::Static(n.min(MOST_CUBES) as u32, n.div_ceil(MOST_CUBES) as u32, 1)
+}
+
+#[cube(launch)]
+fn add_norm_kernel(
+    x: &Tensor<f32>,
+    added: &Tensor<f32>,
+    gamma: &Tensor<f32>,
+    beta: &Tensor<f32>,
+    out: &mut Tensor<f32>,
+    epsilon: f32,
+    rows: usize,
+    #[comptime] adds: bool,
+) {
+    let row = CUBE_POS;
+    if row >= rows {
+        terminate!();
+    }
+    let width = x.shape(1);
+    let to = row * out.stride(0);
+    let unit = UNIT_POS as usize;
+    let mut sum = 0.0f32;
+    let mut i = unit;
+    while i < width {
+        let mut value = x[row * x.stride(0) + i * x.stride(1)];
+        if adds {
+            value += added[row * added.stride(0) + i * added.stride(1)];
+        }
+        // This unit alone reads it again.
+        out[to + i] = value;
+        sum += value;
+        i += UNITS;
+    }
+    let mean = sum_of_units(sum) / width as f32;
+    let mut squares = 0.0f32;
+    i = unit;
+    while i < width {
+        let off = out[to + i] - mean;
+        squares += off * off;
+        i += UNITS;
+    }
+    let deviation = (sum_of_units(squares) / width as f32 + epsilon).sqrt();
+    i = unit;
+    while i < width {
+        out[to + i] = (out[to + i] - mean) / deviation * gamma[i] + beta[i];
+        i += UNITS;
+    }
+}
+
+#[cube(launch)]
+fn attention_weights_kernel<F: Float>(
+    scores: &Tensor<f32>,
+    hidden: &Tensor<f32>,
+    out: &mut Tensor<F>,
+    scale: f32,
+    rows: usize,
+    #[comptime] hides: bool,
+    #[define(F)] _numbers: StorageType,
+) {
+    let row = CUBE_POS;
+    if row >= rows {
+        terminate!();
+    }
+    let heads = scores.shape(1);
+    let queries = scores.shape(2);
+    let keys = scores.shape(3);
+    let query = row % queries;
+    let head = row / queries % heads;
+    let text = row / (queries * heads);
+    let from = text * scores.stride(0) + head * scores.stride(1) + query * scores.stride(2);
+    let to = text * out.stride(0) + head * out.stride(1) + query * out.stride(2);
+    let mut unseen = 0usize;
+    if hides {
+        unseen = (text % hidden.shape(0)) * hidden.stride(0) + (query % hidden.shape(1)) * hidden.stride(1);
+    }
+    let unit = UNIT_POS as usize;
+    let mut most = f32::new(LOWEST);
+    let mut i = unit;
+    while i < keys {
+        most = max(most, score(scores, hidden, from + i, unseen + i, scale, hides));
+        i += UNITS;
+    }
+    most = most_of_units(most);
+    let mut sum = 0.0f32;
+    i = unit;
+    while i < keys {
+        sum += (score(scores, hidden, from + i, unseen + i, scale, hides) - most).exp();
+        i += UNITS;
+    }
+    sum = sum_of_units(sum);
+    i = unit;
+    while i < keys {
+        let weight = (score(scores, hidden, from + i, unseen + i, scale, hides) - most).exp() / sum;
+        out[to + i] = F::cast_from(weight);
+        i += UNITS;
+    }
+}
+
+#[cube]
+fn score(
+    scores: &Tensor<f32>,
+    hidden: &Tensor<f32>,
+    at: usize,
+    unseen: usize,
+    scale: f32,
+    #[comptime] hides: bool,
+) -> f32 {
+    let mut score = scores[at] * scale;
+    if hides {
+        score += hidden[unseen];
+    }
+    score
+}
+
+#[cube(launch)]
+fn biased_kernel<F: Float>(
+    x: &Tensor<f32>,
+    bias: &Tensor<f32>,
+    out: &mut Tensor<F>,
+    values: usize,
+    #[comptime] adds: bool,
+    #[comptime] gelu: bool,
+    #[comptime] gated: bool,
+    #[define(F)] _numbers: StorageType,
+) {
+    if ABSOLUTE_POS >= values {
+        terminate!();
+    }
+    let width = out.shape(1);
+    let row = ABSOLUTE_POS / width;
+    let column = ABSOLUTE_POS % width;
+    let from = row * x.stride(0);
+    let mut value = x[from + column];
+    if adds {
+        value += bias[column];
+    }
+    if gelu {
+        value = gelu_of::<f32>(value);
+    }
+    if gated {
+        let mut gate = x[from + column + width];
+        if adds {
+            gate += bias[column + width];
+        }
+        value *= gate;
+    }
+    out[row * out.stride(0) + column] = F::cast_from(value);
+}
+
+#[cube]
+fn gelu_of<F: Float>(x: F) -> F {
+    x * F::new(0.5) * (F::new(1.0) + (x * F::new(std::f32::consts::FRAC_1_SQRT_2)).erf())
+}
+
+/// The sum of `value` over the units of a cube.
+#[cube]
+fn sum_of_units(value: f32) -> f32 {
+    let mut values = SharedMemory::<f32>::new(UNITS);
+    let unit = UNIT_POS as usize;
+    values[unit] = value;
+    sync_cube();
+    #[unroll]
+    for halvings in 1..7 {
+        let left = comptime!(UNITS >> halvings);
+        if unit < left {
+            values[unit] = values[unit] + values[unit + left];
+        }
+        sync_cube();
+    }
+    let sum = values[0];
+    // The next values go where these are.
+    sync_cube();
+    sum
+}
+
+/// The largest `value` of the units of a cube.
+#[cube]
+fn most_of_units(value: f32) -> f32 {
+    let mut values = SharedMemory::<f32>::new(UNITS);
+    let unit = UNIT_POS as usize;
+    values[unit] = value;
+    sync_cube();
+    #[unroll]
+    for halvings in 1..7 {
+        let left = comptime!(UNITS >> halvings);
+        if unit < left {
+            values[unit] = max(values[unit], values[unit + left]);
+        }
+        sync_cube();
+    }
+    let most = values[0];
+    sync_cube();
+    most
+}
