@@ -77,21 +77,30 @@ mod gpu {
             index.parts.len(),
             start.elapsed().as_secs_f64()
         );
+        match client.matrix_units() {
+            Ok(()) => println!("Codes are scored with matrix units.\n"),
+            Err(reason) => println!("Codes are scored without matrix units: {reason}.\n"),
+        }
         println!("| search, {ROWS} rows a query | ms | ms a query | GB/s of the index | of a copy's |");
         println!("| --- | ---: | ---: | ---: | ---: |");
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         for count in [1, 8, 32] {
             let rows = unit_rows(count * ROWS, &mut rng);
             let queries: Vec<&[f32]> = rows.chunks_exact(ROWS * DIM).collect();
-            let seconds = median(|| exhaustive(client, &index, &queries))?;
-            let rate = bytes / seconds;
-            println!(
-                "| exhaustive, {count} at once | {:.3} | {:.3} | {:.0} | {:.0}% |",
-                seconds * 1e3,
-                seconds * 1e3 / count as f64,
-                rate / 1e9,
-                rate / read * 100.0
-            );
+            let plain = client.clone().without_matrix_units();
+            let ways = [(client, ""), (&plain, ", without matrix units")];
+            // Where there are none, both are the same.
+            for (client, how) in &ways[..1 + usize::from(client.matrix_units().is_ok())] {
+                let seconds = median(|| exhaustive(client, &index, &queries))?;
+                let rate = bytes / seconds;
+                println!(
+                    "| exhaustive, {count} at once{how} | {:.3} | {:.3} | {:.0} | {:.0}% |",
+                    seconds * 1e3,
+                    seconds * 1e3 / count as f64,
+                    rate / 1e9,
+                    rate / read * 100.0
+                );
+            }
         }
         let query = unit_rows(ROWS, &mut rng);
         let seconds = median(|| chosen(client, &index, &query))?;

@@ -3,13 +3,13 @@
 //! [`Device`] says where to compute; resolving it finds what there is and never panics. With the features `wgpu` and
 //! `cuda` there is more to this crate: a `Client` of a device, buffers on it, and the kernels, which are generic over
 //! CubeCL's `Runtime`. Each is the twin of a scalar function of `latewood-simd`, up to the rounding of floats: a
-//! query's rows are `f32` here, where the processor takes bytes.
+//! query's rows are `f32` here, or of 11 bits for matrix units, where the processor takes bytes.
 //!
 //! | kernel | what it computes |
 //! | --- | --- |
 //! | `table` | all centroids by all query rows, `[c, lanes]` |
 //! | `outline` | documents by their tokens' centroids and scales only |
-//! | `residual` | documents by their packed codes |
+//! | `residual` | documents by their packed codes; with matrix units (tensor cores) where a device has them |
 //! | `dense` | documents that are not compressed, `f32` or `f16` |
 //! | `top` | the best of many scores |
 //! | `copy` | nothing: how fast memory is |

@@ -6,7 +6,8 @@
     pip install 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
     python3 kernels/tests/nvrtc.py sources [more folders]
 
-The packages of CUDA 12 (nvidia-cuda-nvrtc-cu12, nvidia-cuda-runtime-cu12) do as well. With --ptx FOLDER the compiled
+The packages of CUDA 12 (nvidia-cuda-nvrtc-cu12, nvidia-cuda-runtime-cu12) do as well, but may lack what the kernel
+for matrix units includes. With --ptx FOLDER the compiled
 kernels are kept.
 """
 

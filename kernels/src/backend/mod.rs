@@ -96,9 +96,11 @@ impl GpuBackend {
         let memory = resolved.adapter.as_ref().and_then(|adapter| adapter.memory);
         let budget = options.budget.unwrap_or_else(|| memory.map_or(USUAL_BUDGET, |bytes| bytes / 5 * 4));
         let status = Arc::new(Mutex::new(GpuStatus { budget, ..GpuStatus::default() }));
+        let units = if client.matrix_units().is_ok() { ", matrix units" } else { "" };
+        let runtime = client.runtime();
         let name = match &resolved.adapter {
-            Some(adapter) => format!("{} ({}, {})", resolved.device, adapter.name, client.runtime()),
-            None => format!("{} ({})", resolved.device, client.runtime()),
+            Some(adapter) => format!("{} ({}, {runtime}{units})", resolved.device, adapter.name),
+            None => format!("{} ({runtime}{units})", resolved.device),
         };
         let (jobs, queue) = mpsc::channel();
         worker::start(client, budget, queue, status.clone())?;

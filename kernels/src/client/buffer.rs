@@ -65,8 +65,13 @@ impl<T> Buffer<T> {
 
     /// The values, four at a time, as a kernel's argument.
     pub(crate) fn fours<R: Runtime>(&self, client: &Client<R>) -> Result<ArrayArg<R>, GpuError> {
+        self.vectors(client, 4)
+    }
+
+    /// The values, `width` at a time, as a kernel's argument.
+    pub(crate) fn vectors<R: Runtime>(&self, client: &Client<R>, width: usize) -> Result<ArrayArg<R>, GpuError> {
         client.check_buffer(self)?;
         // CubeCL counts an array of vectors in vectors.
-        Ok(array_arg(&self.handle, self.len / 4, 4 * size_of::<T>()))
+        Ok(array_arg(&self.handle, self.len / width, width * size_of::<T>()))
     }
 }

@@ -8,6 +8,7 @@ mod buffer;
 mod check;
 mod error;
 mod limits;
+mod matrix;
 
 pub use buffer::Buffer;
 pub use error::GpuError;
@@ -30,19 +31,23 @@ const LEAST_BYTES: usize = 16;
 pub struct Client<R: Runtime> {
     raw: ComputeClient<R>,
     limits: Limits,
+    /// Whether the device's matrix units are used, or why not.
+    matrix: Result<(), Arc<str>>,
     /// How often something failed on the device, as far as anyone asked.
     failures: Arc<AtomicU64>,
 }
 
 impl<R: Runtime> Clone for Client<R> {
     fn clone(&self) -> Self {
-        Self { raw: self.raw.clone(), limits: self.limits.clone(), failures: self.failures.clone() }
+        let Self { raw, limits, matrix, failures } = self;
+        Self { raw: raw.clone(), limits: limits.clone(), matrix: matrix.clone(), failures: failures.clone() }
     }
 }
 
 impl<R: Runtime> fmt::Debug for Client<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("runtime", &self.runtime()).field("limits", &self.limits).finish()
+        let mut fields = f.debug_struct("Client");
+        fields.field("runtime", &self.runtime()).field("limits", &self.limits).field("matrix", &self.matrix).finish()
     }
 }
 
@@ -54,8 +59,14 @@ impl<R: Runtime> Client<R> {
     pub fn connect(device: &R::Device) -> Result<Self, GpuError> {
         let connect = || {
             let raw = R::client(device);
-            let client = Self { limits: Limits::of(&raw), raw, failures: Arc::default() };
-            check::computes(&client).map(|()| client)
+            let mut client = Self { limits: Limits::of(&raw), raw, matrix: Ok(()), failures: Arc::default() };
+            check::computes(&client)?;
+            client.matrix = matrix::claimed(&client).map_err(Into::into);
+            if client.matrix.is_ok() {
+                client.matrix = unpanicked(|| matrix::agrees(&client)).map_err(Into::into);
+            }
+            // What failed there may have taken the rest with it.
+            if client.matrix.is_err() { check::computes(&client).map(|()| client) } else { Ok(client) }
         };
         unpanicked(connect).map_err(|reason| GpuError::Unusable { device: format!("{device:?}"), reason })
     }
@@ -65,6 +76,21 @@ impl<R: Runtime> Client<R> {
     pub fn with_allocations_up_to(mut self, bytes: u64) -> Self {
         self.limits.allocation = self.limits.allocation.min(bytes);
         self
+    }
+
+    /// The same device, as if it had no matrix units: to compare.
+    pub fn without_matrix_units(mut self) -> Self {
+        self.matrix = Err("they were not asked for".into());
+        self
+    }
+
+    /// Whether the device has matrix units (tensor cores) and, when it was opened, they got right what it gets right
+    /// without: then they score by codes. If not, why, for people.
+    ///
+    /// # Errors
+    /// When they are not used.
+    pub fn matrix_units(&self) -> Result<(), &str> {
+        self.matrix.as_ref().map_err(|reason| &**reason).copied()
     }
 
     /// What runs the kernels, for people: `wgpu<wgsl>`, `cuda`.
@@ -213,7 +239,7 @@ mod tests {
     use burn_wgpu::WgpuRuntime;
 
     #[allow(clippy::print_stderr, reason = "a test says what it skips")]
-    fn gpu() -> Option<burn_wgpu::WgpuDevice> {
+    pub(super) fn gpu() -> Option<burn_wgpu::WgpuDevice> {
         let gpu = Device::Wgpu(0).resolve().ok().and_then(|gpu| gpu.wgpu());
         assert!(gpu.is_some() || std::env::var_os("LATEWOOD_REQUIRE_GPU_TESTS").is_none_or(|x| x != "1"), "no GPU");
         if gpu.is_none() {

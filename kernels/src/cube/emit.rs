@@ -11,7 +11,10 @@ use cubecl::ir::AddressType;
 use cubecl::prelude::*;
 use half::f16;
 
-use super::{Four, copy, cube_dim, dense, outline, residual, table, top};
+use super::{Four, copy, cube_dim, dense, matrix, narrow, outline, residual, table, top};
+use crate::layout::Deal;
+
+define_size!(Width);
 
 type CudaCompiler = <CudaRuntime as Runtime>::Compiler;
 
@@ -39,6 +42,10 @@ impl Build {
 
     fn number(&mut self) -> NativeExpand<usize> {
         <usize as LaunchArg>::expand(&Default::default(), &mut self.0)
+    }
+
+    fn float(&mut self) -> NativeExpand<f32> {
+        <f32 as LaunchArg>::expand(&Default::default(), &mut self.0)
     }
 
     /// Compiles the kernel as it is launched, with its bounds checked, and writes its source.
@@ -96,6 +103,59 @@ fn residual_has_a_source() {
         );
         b.write(&format!("residual_{bits}"), cube_dim());
     }
+}
+
+#[test]
+fn matrix_has_a_source() {
+    for dim in [16usize, 96, 128, 1024] {
+        for bits in [1usize, 2, 4] {
+            let words = (dim * bits).div_ceil(32);
+            let deal = Deal::new(words, bits);
+            let mut b = Build::new();
+            b.0.scope.register_size::<Width>(deal.width);
+            let codes = b.input::<Vector<u32, Width>>();
+            let [outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
+            let (query, table) = (b.input::<u32>(), b.input::<Four<u32>>());
+            let (constants, units, plan) = (b.input::<f32>(), b.input::<f32>(), b.input::<u32>());
+            let (scores, step) = (b.output::<f32>(), b.float());
+            let [centroids, n, first, blocks, queries, from] = std::array::from_fn(|_| b.number());
+            matrix::matrix_kernel::expand::<Width>(
+                &mut b.0.scope,
+                deal.width,
+                codes,
+                outlines,
+                offsets,
+                docs,
+                query,
+                table,
+                constants,
+                units,
+                plan,
+                scores,
+                step,
+                centroids,
+                n,
+                first,
+                blocks,
+                queries,
+                from,
+                words,
+                deal,
+                bits,
+            );
+            b.write(&format!("matrix_{dim}_{bits}"), matrix::cube_dim());
+        }
+    }
+}
+
+#[test]
+fn narrow_has_a_source() {
+    let mut b = Build::new();
+    let (table, factors) = (b.input::<Four<f32>>(), b.input::<Four<f32>>());
+    let (narrow, steps) = (b.output::<Vector<u32, Const<2>>>(), b.float());
+    let [centroids, first, n] = std::array::from_fn(|_| b.number());
+    narrow::narrow_kernel::expand(&mut b.0.scope, table, factors, narrow, steps, centroids, first, n);
+    b.write("narrow", CubeDim::new_1d(256));
 }
 
 #[test]

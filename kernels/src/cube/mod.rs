@@ -1,8 +1,9 @@
 //! The kernels, one file each: the code that runs on the GPU, and above it the function that launches it.
 //!
-//! All but [`top`] share one shape. A *cube* (CUDA: thread block) of [`UNITS`] units takes one document and, one after
-//! another, the blocks of [`LANES`] query rows. Of each block it holds a tile of [`TOKENS`] tokens by [`LANES`] lanes
-//! in registers, [`UNIT_TOKENS`] tokens by 4 lanes a unit: a value that is read meets 4 others, as in a matrix product.
+//! All but [`top`] and the one for matrix units share one shape. A *cube* (CUDA: thread block) of [`UNITS`] units takes
+//! one document and, one after another, the blocks of [`LANES`] query rows. Of each block it holds a tile of [`TOKENS`]
+//! tokens by [`LANES`] lanes in registers, [`UNIT_TOKENS`] tokens by 4 lanes a unit: a value that is read meets 4
+//! others, as in a matrix product.
 //! The maximum over tokens then stays in the lanes, and ragged documents cost no more than the rest of their last tile.
 //! That rest repeats the document's last token, which changes no maximum.
 //!
@@ -13,6 +14,8 @@ mod copy;
 mod dense;
 #[cfg(all(test, feature = "cuda"))]
 mod emit;
+mod matrix;
+mod narrow;
 mod outline;
 mod residual;
 mod sum;
@@ -22,6 +25,7 @@ mod top;
 
 pub use copy::copy;
 pub use dense::dense;
+pub(crate) use matrix::{BUFFERS as MATRIX_BUFFERS, PLANES, SHARED as MATRIX_SHARED};
 pub use outline::outline;
 pub use residual::residual;
 pub use table::table;
@@ -59,7 +63,7 @@ pub(crate) const LOWEST: f32 = -1.0e30;
 /// Four values that are read together.
 pub(crate) type Four<T> = Vector<T, Const<4>>;
 
-/// The cube that all but [`top`] run in.
+/// The cube that all but [`top`] and the one for matrix units run in.
 pub(crate) fn cube_dim() -> CubeDim {
     CubeDim::new_2d(LANE_UNITS as u32, TOKEN_UNITS as u32)
 }

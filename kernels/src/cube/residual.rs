@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use super::matrix::residual_matrix;
 use super::sum::{add_maxima, unit_lanes};
 use super::tile::{DEPTH, DEPTH_FOURS, expand, multiply, new_sums, new_tile, query_at, token_at, unit_token};
 use super::{Four, LOWEST, TOKEN_UNITS, TOKENS, UNIT_TOKENS, cube_dim};
@@ -10,6 +11,8 @@ use crate::layout::{Codec, Queries, Shard, Table};
 
 /// Scores documents of a shard, given by their positions in it `[n]`, with their compressed tokens: for each query and
 /// document the sum, over the query's rows, of the largest dot product with a token. Into `[queries, n]`.
+///
+/// Where the device has matrix units, they compute it, from rows rounded to 11 bits; see [`Client::matrix_units`].
 ///
 /// A document without tokens scores less than any other, and so does a position outside the shard.
 ///
@@ -27,6 +30,9 @@ pub fn residual<R: Runtime>(
     shard.check_codec(codec)?;
     table.check(codec, queries)?;
     let coded = queries.coded(codec)?;
+    if let (Ok(()), Some(fragments)) = (client.matrix_units(), queries.fragments()) {
+        return residual_matrix(client, codec, shard, queries, fragments, table, docs);
+    }
     let scores = client.empty("scores", queries.len() * docs.len())?;
     if docs.is_empty() {
         return Ok(scores);

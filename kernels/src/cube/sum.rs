@@ -68,3 +68,52 @@ pub(crate) fn add_maxima(
 pub(crate) fn unit_lanes(row: usize) -> usize {
     row * LANE_UNITS + UNIT_POS_X as usize
 }
+
+/// The maximum of the plane's lane `8 t + g`, for unit `4 g + t`: in three steps a unit hands half of its lanes to
+/// another, and takes the other half's.
+#[cube]
+pub(crate) fn most_of_lane(best: &mut Array<f32>, row: u32) -> f32 {
+    #[unroll]
+    for i in 0..3u32 {
+        let count = comptime!(4usize >> i);
+        let upper = (row & comptime!(4 >> i)) != 0;
+        #[unroll]
+        for lane in 0..count {
+            let keep = select(upper, best[lane + count], best[lane]);
+            let give = select(upper, best[lane], best[lane + count]);
+            best[lane] = max(keep, plane_shuffle_xor(give, comptime!(16 >> i)));
+        }
+    }
+    best[0]
+}
+
+/// Adds the maxima of a block's lanes, one a unit, to the scores of the queries whose rows they are, as
+/// [`add_maxima`] does.
+#[cube]
+pub(crate) fn add_most(
+    most: f32,
+    lane: usize,
+    plan: &Array<u32>,
+    scores: &mut Array<f32>,
+    block: usize,
+    doc: usize,
+    docs: usize,
+    queries: usize,
+) {
+    let from = block * LANES;
+    let mut query = plan[queries + 1 + block] as usize;
+    while query < queries && (plan[query] as usize) < from + LANES {
+        let start = plan[query] as usize;
+        let own = lane >= start && lane < plan[query + 1] as usize;
+        let sum = plane_sum(select(own, most, 0.0));
+        if UNIT_POS_X == 0 {
+            let at = query * docs + doc;
+            if start >= from {
+                scores[at] = sum;
+            } else {
+                scores[at] += sum;
+            }
+        }
+        query += 1;
+    }
+}

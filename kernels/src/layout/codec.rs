@@ -1,7 +1,7 @@
 //! A codec on the device.
 
 use cubecl::prelude::Runtime;
-use latewood_simd::SCALES;
+use latewood_simd::{LEVEL_OFFSET, SCALES};
 
 use super::order::{code_words, pad_rows};
 use super::{check_dim, ensure};
@@ -36,6 +36,7 @@ pub struct CodecParts<'a> {
 pub struct Codec {
     dim: usize,
     bits: u32,
+    reach: f32,
     rows: Buffer<u32>,
     row_scales: Buffer<f32>,
     constants: Buffer<f32>,
@@ -59,6 +60,7 @@ impl Codec {
         Ok(Self {
             dim: parts.dim,
             bits: parts.bits,
+            reach: reach(parts),
             rows: client.keep("centroids", &pad_rows(parts.centroids, parts.dim))?,
             row_scales: client.keep("centroid scales", parts.centroid_scales)?,
             constants: client.keep("levels and scales", &constants)?,
@@ -91,6 +93,11 @@ impl Codec {
         code_words(self.dim, self.bits)
     }
 
+    /// Length of the longest centroid, and more than 0.
+    pub(crate) fn reach(&self) -> f32 {
+        self.reach
+    }
+
     /// `[c, dim / 4]`: the centroids' bytes.
     pub(crate) fn rows(&self) -> &Buffer<u32> {
         &self.rows
@@ -110,4 +117,13 @@ impl Codec {
     pub(crate) fn estimates(&self) -> &Buffer<f32> {
         &self.estimates
     }
+}
+
+fn reach(parts: &CodecParts<'_>) -> f32 {
+    let square = |&byte: &u8| (i32::from(byte) - LEVEL_OFFSET).pow(2);
+    let length = |row: &[u8]| (row.iter().map(square).sum::<i32>() as f32).sqrt();
+    let lengths = parts.centroids.chunks_exact(parts.dim).map(length);
+    let scaled = lengths.zip(parts.centroid_scales).map(|(length, scale)| length * scale.abs());
+    // Some millionths more, for what rounding adds.
+    scaled.fold(f32::MIN_POSITIVE, f32::max) * 1.00001
 }

@@ -5,6 +5,7 @@
 
 mod codec;
 mod dense;
+mod fragments;
 mod order;
 mod queries;
 mod shard;
@@ -12,6 +13,7 @@ mod table;
 
 pub use codec::{Codec, CodecParts};
 pub use dense::{DenseTokens, TokenValue};
+pub(crate) use fragments::{Deal, Fragments, PLANE, PRODUCTS, STEP_PAIRS};
 pub use queries::{MAX_ROWS, Queries};
 pub use shard::{Shard, ShardParts, fitting_parts};
 pub use table::Table;

@@ -3,7 +3,7 @@
 use cubecl::prelude::Runtime;
 
 use super::order::coded_order;
-use super::{Codec, check_dim, ensure};
+use super::{Codec, Fragments, check_dim, ensure};
 use crate::client::{Buffer, Client, GpuError};
 use crate::cube::LANES;
 
@@ -21,6 +21,7 @@ pub struct Queries {
     rows: usize,
     values: Buffer<f32>,
     coded: Option<Buffer<f32>>,
+    fragments: Option<Fragments>,
     lengths: Buffer<f32>,
     plan: Buffer<u32>,
 }
@@ -46,6 +47,7 @@ impl Queries {
             rows,
             values: client.upload("queries", &in_lanes(&values, dim, &order))?,
             coded: None,
+            fragments: None,
             lengths: client.upload("queries", &lengths)?,
             plan: client.upload("queries", &plan(starts))?,
         })
@@ -58,8 +60,11 @@ impl Queries {
     pub fn rotated<R: Runtime>(client: &Client<R>, codec: &Codec, queries: &[&[f32]]) -> Result<Self, GpuError> {
         let plain = Self::new(client, codec.dim(), queries)?;
         let order = coded_order(codec.dim(), codec.bits());
-        let coded = in_lanes(&queries.concat(), codec.dim(), &order);
-        Ok(Self { bits: Some(codec.bits()), coded: Some(client.upload("queries", &coded)?), ..plain })
+        let rows = queries.concat();
+        let coded = client.upload("queries", &in_lanes(&rows, codec.dim(), &order))?;
+        let used = client.matrix_units().is_ok();
+        let fragments = used.then(|| Fragments::new(client, codec, &rows)).transpose()?;
+        Ok(Self { bits: Some(codec.bits()), coded: Some(coded), fragments, ..plain })
     }
 
     /// Number of queries.
@@ -98,6 +103,11 @@ impl Queries {
             format!("the queries were not arranged for {} dimensions of {} bits", codec.dim(), codec.bits())
         })?;
         self.coded.as_ref().ok_or_else(|| GpuError::Mismatch("the queries were not arranged for codes".into()))
+    }
+
+    /// The rows as matrix units take them, if the client they were made with uses such.
+    pub(crate) fn fragments(&self) -> Option<&Fragments> {
+        self.fragments.as_ref()
     }
 
     /// `[lanes]`: the length of each row.

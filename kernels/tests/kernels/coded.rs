@@ -78,8 +78,20 @@ impl Case {
             |doc, query| twin_outline(coded, doc, query),
         );
 
-        let got = client.read(&residual(client, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
+        let plain = client.clone().without_matrix_units();
+        let got = plain.read(&residual(&plain, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
         self.check("residual", &got, |doc, query| coded.score(doc, query), |doc, query| twin_score(coded, doc, query));
+
+        if let Err(reason) = client.matrix_units() {
+            return eprintln!("NOT TESTED, matrix units: {reason}");
+        }
+        let got = client.read(&residual(client, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
+        self.check(
+            "residual with matrix units",
+            &got,
+            |doc, query| coded.score(doc, query).with_slack(coded.rounding(doc, query)),
+            |doc, query| twin_score(coded, doc, query),
+        );
     }
 }
 

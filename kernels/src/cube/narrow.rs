@@ -1,0 +1,68 @@
+//! A table in 16 bits a score, which takes half the time to read.
+
+use cubecl::prelude::*;
+
+use super::{Four, LANES};
+use crate::client::{Buffer, Client, GpuError};
+use crate::layout::{Codec, Fragments, TablePart};
+
+const UNITS: u32 = 256;
+/// Most that a score may be, in steps, and half of all that 16 bits tell apart.
+const MOST: f32 = 32767.0;
+const HALF: f32 = 32768.0;
+
+/// What one step is worth, of rows that are up to 2^15 long.
+pub(super) fn step(codec: &Codec) -> f32 {
+    codec.reach() * (HALF / MOST)
+}
+
+/// The scores of a part of a table, each times the factor of its row, as steps above -2^15: `[blocks, centroids, LANES
+/// / 2]`, two to a word.
+pub(super) fn narrow<R: Runtime>(
+    client: &Client<R>,
+    codec: &Codec,
+    fragments: &Fragments,
+    part: &TablePart,
+) -> Result<Buffer<u32>, GpuError> {
+    let len = part.values.len() / 2;
+    let narrow = client.empty("scores of centroids", len)?;
+    narrow_kernel::launch::<R>(
+        client.raw(),
+        client.cubes(len.div_ceil(2 * UNITS as usize))?,
+        CubeDim::new_1d(UNITS),
+        part.values.fours(client)?,
+        fragments.factors.fours(client)?,
+        narrow.vectors(client, 2)?,
+        1.0 / step(codec),
+        codec.centroids(),
+        part.first_block,
+        len / 2,
+    );
+    Ok(narrow)
+}
+
+/// One unit for four scores.
+#[cube(launch)]
+pub(super) fn narrow_kernel(
+    table: &Array<Four<f32>>,
+    factors: &Array<Four<f32>>,
+    narrow: &mut Array<Vector<u32, Const<2>>>,
+    steps: f32,
+    centroids: usize,
+    first_block: usize,
+    n: usize,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= n {
+        terminate!();
+    }
+    let fours = comptime!(LANES / 4);
+    let block = first_block + at / (centroids * fours);
+    // A row's factor times a step may be too large to hold: first the one, then the other.
+    let scores = table[at] * factors[block * fours + at % fours] * Four::new(steps) + Four::new(HALF);
+    let scores = Vector::<u32, Const<4>>::cast_from((scores + Four::new(0.5)).floor());
+    let mut words = Vector::<u32, Const<2>>::empty();
+    words[0] = scores[0] | scores[1] << 16;
+    words[1] = scores[2] | scores[3] << 16;
+    narrow[at] = words;
+}
