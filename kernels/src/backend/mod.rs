@@ -145,9 +145,10 @@ impl Backend for GpuBackend {
         queries: &[&QueryEmbeddings],
         plan: Plan,
     ) -> Result<Option<Vec<Ranking>>> {
+        let Some(dim) = queries.first().map(|query| query.dim()) else { return Ok(Some(Vec::new())) };
         let targets = shards.iter().map(Target::new).collect();
         let queries = queries.iter().map(|query| query.values().to_vec()).collect();
-        match self.run(|reply| Job { targets, queries, plan, reply }) {
+        match self.run(|reply| Job { targets, queries, dim, plan, reply }) {
             Ok(rankings) => Ok(Some(rankings)),
             Err(Failure::Engine(error)) => Err(error),
             Err(Failure::Gpu(error)) if self.falls_back => {

@@ -15,6 +15,8 @@ use crate::layout::{Codec, Queries, Table};
 
 /// Queries scored together at most: each takes a score a document.
 const BATCH: usize = 64;
+/// Their rows at most, but for those of one query: each takes a score a centroid.
+const BATCH_ROWS: usize = 1024;
 
 /// Which kernel scores.
 #[derive(Clone, Copy)]
@@ -33,8 +35,11 @@ pub(super) fn search<R: Runtime>(resident: &mut Resident<R>, job: &Job) -> Resul
     let most = targets.iter().map(|(_, target)| target.count()).max().unwrap_or(1);
     let fits = (resident.client().limits().allocation / (4 * most as u64)).clamp(1, BATCH as u64) as usize;
     let mut rankings = Vec::with_capacity(job.queries.len());
-    for queries in job.queries.chunks(fits) {
+    let mut left = &job.queries[..];
+    while !left.is_empty() {
         let start = Instant::now();
+        let (queries, others) = left.split_at(together(left, job.dim, fits));
+        left = others;
         let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
         let found = ranked(resident, &targets, &queries, By::Codes, job.plan.keep)?;
         let rescore = start.elapsed();
@@ -42,6 +47,15 @@ pub(super) fn search<R: Runtime>(resident: &mut Resident<R>, job: &Job) -> Resul
         rankings.extend(found.into_iter().map(ranking));
     }
     Ok(rankings)
+}
+
+/// How many of the first of `queries` are scored together, one at least and `most` at most.
+fn together(queries: &[Vec<f32>], dim: usize, most: usize) -> usize {
+    let ends = queries.iter().scan(0, |rows, query| {
+        *rows += query.len() / dim;
+        Some(*rows)
+    });
+    ends.take(most).take_while(|&rows| rows <= BATCH_ROWS).count().max(1)
 }
 
 /// The best by their codes of the best by their outlines.

@@ -10,7 +10,7 @@ use latewood_engine::{DocOrd, Error, Plan, Ranking, Searchable, Shard};
 use super::GpuStatus;
 use super::resident::Resident;
 use super::search::search;
-use crate::client::{Client, GpuError};
+use crate::client::{Client, GpuError, text_of};
 
 /// What stopped a search.
 #[derive(Debug)]
@@ -59,6 +59,7 @@ pub(super) struct Job {
     pub(super) targets: Vec<Target>,
     /// Each `[q, d]`, as it came.
     pub(super) queries: Vec<Vec<f32>>,
+    pub(super) dim: usize,
     pub(super) plan: Plan,
     pub(super) reply: Sender<Result<Vec<Ranking>, Failure>>,
 }
@@ -74,7 +75,7 @@ pub(super) fn start<R: Runtime>(
         let mut resident = Resident::new(client.clone(), budget);
         for job in jobs {
             let found = catch_unwind(AssertUnwindSafe(|| search(&mut resident, &job)));
-            let found = found.unwrap_or_else(|_| Err(GpuError::Failed("its driver panicked".into()).into()));
+            let found = found.unwrap_or_else(|panic| Err(GpuError::Failed(text_of(&*panic)).into()));
             if matches!(found, Err(Failure::Gpu(_))) {
                 // Whatever is there may be lost.
                 resident = Resident::new(client.clone(), budget);

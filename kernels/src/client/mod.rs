@@ -14,6 +14,7 @@ pub use buffer::Buffer;
 pub use error::GpuError;
 pub use limits::Limits;
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -226,10 +227,13 @@ pub struct Memory {
 
 /// Runs `act`; a panic is an error. CubeCL panics where a driver or its compiler is not as it expects.
 fn unpanicked<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(text.unwrap_or("it panicked").to_string())
-    })
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| Err(text_of(&*panic)))
+}
+
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it panicked").to_string()
 }
 
 #[cfg(all(test, feature = "wgpu"))]

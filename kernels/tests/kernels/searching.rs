@@ -239,6 +239,39 @@ fn many_threads_search_at_once() {
     on_every_gpu(&Threads);
 }
 
+struct Long;
+
+impl Test for Long {
+    fn run<R: Runtime>(&self, client: &Client<R>) {
+        let index = index(IndexOptions::new(8), 8);
+        let params = params(5, true, Prefilter::None);
+        let of_rows = |count| QueryEmbeddings::new(rows(8, count, &mut rng(6)), 8).unwrap();
+        let (gpu, backend) = on(&index, client, 1 << 30);
+        let cpu = index.searcher().unwrap();
+        // Several batches, and at last a query of as many rows as there can be.
+        let queries = [700, 700, 300, 1200].map(of_rows);
+        for (query, found) in queries.iter().zip(gpu.search_batch(&queries, &params).unwrap()) {
+            assert_alike(&found.hits, &cpu.search(query, &params).unwrap().hits, query.values().len() / 8);
+            // Where a query's rows lie in the lanes decides in which order they are summed.
+            let alone = gpu.search(query, &params).unwrap().hits;
+            let same = |a: &Hit, b: &Hit| a.doc == b.doc && (a.score - b.score).abs() <= 1e-6 * b.score.abs();
+            assert!(found.hits.iter().zip(&alone).all(|(a, b)| same(a, b)), "{found:?}, {alone:?}");
+        }
+        let longest = of_rows(latewood_kernels::MAX_ROWS);
+        assert_alike(
+            &gpu.search(&longest, &params).unwrap().hits,
+            &cpu.search(&longest, &params).unwrap().hits,
+            latewood_kernels::MAX_ROWS,
+        );
+        assert_eq!(backend.status().failure, None);
+    }
+}
+
+#[test]
+fn long_queries_do_not_cost_the_device() {
+    on_every_gpu(&Long);
+}
+
 struct TooSmall;
 
 impl Test for TooSmall {
