@@ -92,7 +92,9 @@ impl<'a> Weights<'a> {
             Dtype::I8 if shape.len() == 2 => self.scales(&format!("{name}.scale"), shape[0])?,
             _ => return Err(view.unsupported(&name, "F32, F16, BF16, or I8 matrices with a scale for each row")),
         };
-        let width = shape[1..].iter().product();
+        // By division: a product of lengths may overflow where one of them is 0, and a lone value has no lengths.
+        let width = (view.data.len() * 8 / view.dtype.bitsize()).checked_div(shape.first().copied().unwrap_or(1));
+        let width = width.unwrap_or(0);
         Ok(Stored { name, file: view.file, dtype: view.dtype, data: view.data, scales, width })
     }
 
@@ -240,6 +242,27 @@ mod tests {
         let mut row = vec![9.0];
         w.find("d", &[2, 3]).unwrap().append_rows(1..2, &mut row).unwrap();
         assert_eq!(row, [9.0, 254.0, 0.0, -254.0]);
+    }
+
+    #[test]
+    fn tensors_of_any_shape_are_read() {
+        let bytes = file(&[
+            ("one", Dtype::F32, &[], &1.5f32.to_le_bytes()),
+            ("none", Dtype::F32, &[0, usize::MAX, 2], &[]),
+            ("thin", Dtype::F32, &[3, 0], &[]),
+        ]);
+        let w = Weights::parse(&bytes).unwrap();
+        assert_eq!(
+            w.read("one", [1]).unwrap_err().to_string(),
+            "model.safetensors: tensor one has shape [], expected [1]"
+        );
+        for (name, shape, rows, values) in
+            [("one", &[][..], 1, &[1.5f32][..]), ("none", &[0, usize::MAX, 2], 0, &[]), ("thin", &[3, 0], 3, &[])]
+        {
+            let mut read = Vec::new();
+            w.find(name, shape).unwrap().append_rows(0..rows, &mut read).unwrap();
+            assert_eq!(read, values, "{name}");
+        }
     }
 
     #[test]
