@@ -1,11 +1,12 @@
 //! Queries that were encoded before: of those that people ask a search engine, many are asked again.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
 use crate::error::Result;
-use crate::{EncodedDocument, EncodedQuery, Encoder, ModelId};
+use crate::{EncodedDocument, EncodedQuery, Encoder, ModelId, Side, TextTokenizer};
 
 /// An encoder that remembers queries, the last ones asked, within a budget of bytes.
 pub struct CachedQueries {
@@ -85,6 +86,14 @@ impl Encoder for CachedQueries {
 
     fn count_tokens(&self, text: &str) -> usize {
         self.encoder.count_tokens(text)
+    }
+
+    fn tokenizer(&self) -> Option<&TextTokenizer> {
+        self.encoder.tokenizer()
+    }
+
+    fn places(&self, side: Side, text: &str) -> Result<Vec<Option<Range<usize>>>> {
+        self.encoder.places(side, text)
     }
 
     fn encode_queries(&self, texts: &[&str]) -> Result<Vec<EncodedQuery>> {

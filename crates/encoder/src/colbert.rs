@@ -6,6 +6,7 @@
 //!
 //! The projection of a batch is one product; rows are chosen and normalised afterwards, on the host.
 
+use std::ops::Range;
 use std::path::Path;
 
 use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
@@ -172,15 +173,19 @@ impl ColbertEncoder {
     /// # Errors
     /// When the device fails.
     pub fn encode_raw(&self, side: Side, texts: &[&str]) -> Result<Vec<RawRows>> {
-        let role = match side {
-            Side::Query => &self.query,
-            Side::Document => &self.document,
-        };
+        let role = self.role(side);
         self.encode(texts, role, |text, rows| {
             let (values, token_ids) = self.keep(text, rows, role);
             let Input { ids, attended } = text.input.clone();
             Ok(RawRows { values, token_ids, ids, attended })
         })
+    }
+
+    fn role(&self, side: Side) -> &Role {
+        match side {
+            Side::Query => &self.query,
+            Side::Document => &self.document,
+        }
     }
 
     /// Tokenises `texts` as `role` says, runs them through the network, and finishes each.
@@ -290,6 +295,19 @@ impl Encoder for ColbertEncoder {
 
     fn count_tokens(&self, text: &str) -> usize {
         self.tokenizer.count(text)
+    }
+
+    fn tokenizer(&self) -> Option<&TextTokenizer> {
+        Some(&self.tokenizer)
+    }
+
+    fn places(&self, side: Side, text: &str) -> Result<Vec<Option<Range<usize>>>> {
+        let role = self.role(side);
+        match role.recipe().pooling {
+            // Pooled rows stand for several tokens.
+            Some(_) => Ok(Vec::new()),
+            None => role.places(&self.tokenizer, text),
+        }
     }
 
     fn encode_queries(&self, texts: &[&str]) -> Result<Vec<EncodedQuery>> {

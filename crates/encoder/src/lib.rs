@@ -65,6 +65,8 @@ mod team;
 mod tokenize;
 mod weights;
 
+use std::ops::Range;
+
 use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
 
 pub use cache::CachedQueries;
@@ -102,6 +104,21 @@ pub trait Encoder: Send + Sync {
 
     /// Word pieces of `text`, special tokens not included.
     fn count_tokens(&self, text: &str) -> usize;
+
+    /// The tokenizer, if it may be known.
+    fn tokenizer(&self) -> Option<&TextTokenizer> {
+        None
+    }
+
+    /// Which bytes of `text` each row comes from that encoding it as `side` gives; `None`, or no entry, for rows that come
+    /// from no place in it: special tokens, pooled rows.
+    ///
+    /// # Errors
+    /// When the text cannot be tokenised.
+    fn places(&self, side: Side, text: &str) -> Result<Vec<Option<Range<usize>>>> {
+        let _ = (side, text);
+        Ok(Vec::new())
+    }
 
     /// Encodes queries, in the order given.
     ///

@@ -1,5 +1,8 @@
 //! A [`RoleRecipe`] with its words looked up in the tokenizer: from a text to the network's input.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use crate::batch::Input;
 use crate::error::{Error, Result};
 use crate::recipe::RoleRecipe;
@@ -55,16 +58,7 @@ impl Role {
     /// The input that `text` is.
     pub(crate) fn prepare(&self, tokenizer: &TextTokenizer, text: &str) -> Result<Prepared> {
         let recipe = &self.recipe;
-        let mut text = std::borrow::Cow::Borrowed(text);
-        if !recipe.prompt.is_empty() {
-            text = format!("{}{text}", recipe.prompt).into();
-        }
-        if recipe.strip {
-            text = text.trim_matches(is_blank).to_owned().into();
-        }
-        if recipe.lowercase {
-            text = text.to_lowercase().into();
-        }
+        let (text, _) = self.adapted(text);
         let tokens = tokenizer.encode_marked(&text, recipe.max_tokens, self.marker)?;
         let (real, total, mut ids) = (tokens.ids.len(), tokens.total, tokens.ids);
         let mut attended = real;
@@ -75,6 +69,41 @@ impl Role {
             }
         }
         Ok(Prepared { input: Input { ids, attended }, real, total })
+    }
+
+    /// `text` as the tokenizer gets it, and how many more bytes there are before a place in it than in `text`.
+    fn adapted<'t>(&self, text: &'t str) -> (Cow<'t, str>, isize) {
+        let recipe = &self.recipe;
+        let mut before = recipe.prompt.len() as isize;
+        let mut text = match &*recipe.prompt {
+            "" => Cow::Borrowed(text),
+            prompt => format!("{prompt}{text}").into(),
+        };
+        if recipe.strip {
+            let stripped = text.trim_start_matches(is_blank);
+            before -= (text.len() - stripped.len()) as isize;
+            text = stripped.trim_end_matches(is_blank).to_owned().into();
+        }
+        if recipe.lowercase {
+            text = text.to_lowercase().into();
+        }
+        (text, before)
+    }
+
+    /// For each row of `text`, pooled ones left out, the bytes of `text` that it comes from; `None` for special tokens.
+    pub(crate) fn places(&self, tokenizer: &TextTokenizer, text: &str) -> Result<Vec<Option<Range<usize>>>> {
+        let prepared = self.prepare(tokenizer, text)?;
+        let (adapted, before) = self.adapted(text);
+        let place = |place: Range<usize>| {
+            let at = |byte: usize| usize::try_from(byte as isize - before).ok();
+            let place = at(place.start)?..at(place.end)?;
+            // Lower case may be longer than what it comes from: then a place is lost rather than wrong.
+            text.get(place.clone()).map(|_| place)
+        };
+        let mut places = tokenizer.places(&adapted, self.recipe.max_tokens, self.marker)?;
+        places.resize(prepared.input.ids.len(), None);
+        let kept = places.into_iter().zip(self.kept(&prepared)).filter(|(_, kept)| *kept);
+        Ok(kept.map(|(found, _)| found.and_then(place)).collect())
     }
 
     /// Which tokens of `text` have a row.

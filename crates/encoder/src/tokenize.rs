@@ -4,6 +4,8 @@
 //! BERT `[CLS] pieces [SEP]`. What opens and closes is read once from the tokenizer's own template, so that cutting a
 //! text to a limit is cutting its pieces.
 
+use std::ops::Range;
+
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::{AddedToken, Tokenizer};
 
@@ -164,6 +166,37 @@ impl TextTokenizer {
         let kept = &pieces[..pieces.len().min(max.saturating_sub(self.special_tokens()))];
         let ids = [&self.opening, kept, &self.closing].concat();
         Ok(Tokens { ids, total: pieces.len() + self.special_tokens() })
+    }
+
+    /// The pieces of `text`, special tokens not included, each with its place: bytes of `text`, on character boundaries.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn pieces(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let pieces = self.inner.encode(text, false).map_err(cause)?;
+        let places = pieces.get_offsets().iter().map(|&(start, end)| {
+            let end = text.ceil_char_boundary(end.min(text.len()));
+            text.floor_char_boundary(start.min(end))..end
+        });
+        Ok(pieces.get_ids().iter().copied().zip(places).collect())
+    }
+
+    /// The ids that stand before and after the pieces of every text.
+    pub fn special_ids(&self) -> (&[u32], &[u32]) {
+        (&self.opening, &self.closing)
+    }
+
+    /// The places of the tokens that [`Self::encode_marked`] gives; `None` for special ones.
+    pub(crate) fn places(&self, text: &str, max: usize, marker: Option<u32>) -> Result<Vec<Option<Range<usize>>>> {
+        let room = max.saturating_sub(self.special_tokens() + usize::from(marker.is_some()));
+        let pieces = self.pieces(text)?.into_iter().take(room).map(|(_, place)| Some(place));
+        let mut places = vec![None; self.opening.len()];
+        places.extend(pieces);
+        places.resize(places.len() + self.closing.len(), None);
+        if marker.is_some() {
+            places.insert(places.len().min(1), None);
+        }
+        Ok(places)
     }
 
     /// [`Self::encode`], with `marker` in place 1, where it costs one token of `max`.

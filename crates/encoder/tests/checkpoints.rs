@@ -3,7 +3,7 @@
 
 mod reference;
 
-use latewood_encoder::{ColbertEncoder, Precision, Side};
+use latewood_encoder::{ColbertEncoder, Encoder, POOLED_TOKEN, Precision, Side};
 use reference::{compare, golden};
 
 /// Largest difference allowed between two values.
@@ -66,6 +66,39 @@ fn a_text_encodes_the_same_alone_and_in_a_batch() {
                 let apart = together.values.iter().zip(&alone.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(apart <= 1e-5, "{variant} {text:?}: {apart}");
             }
+        }
+    }
+}
+
+/// Of every variant: as many places as rows, in order, and each place holds the token that its row is of.
+#[test]
+fn rows_know_where_they_come_from() {
+    let text = "  Latewood forms late: Über the café, 12 Rings!\n";
+    for variant in variants() {
+        let encoder = load(&variant).unwrap();
+        for side in [Side::Query, Side::Document] {
+            let rows = encoder.encode_raw(side, &[text]).unwrap().remove(0);
+            let places = encoder.places(side, text).unwrap();
+            if places.is_empty() {
+                assert!(encoder.recipe().document.pooling.is_some() || rows.token_ids.is_empty(), "{variant}");
+                continue;
+            }
+            let words = rows.token_ids.iter().filter(|id| **id != POOLED_TOKEN);
+            assert_eq!(places.len(), words.clone().count(), "{variant}");
+            let known: Vec<_> = words.zip(&places).filter_map(|(id, place)| Some((*id, place.clone()?))).collect();
+            assert!(known.windows(2).all(|pair| pair[0].1.start <= pair[1].1.start), "{variant}: {known:?}");
+            for (id, place) in &known {
+                let piece = encoder.tokenizer().piece(*id).unwrap();
+                if piece.contains("UNK") || piece.contains("unk") {
+                    continue;
+                }
+                let piece: String =
+                    piece.trim_start_matches("##").chars().filter(char::is_ascii_alphanumeric).collect();
+                // Some tokenizers take accents away.
+                let found = text[place.clone()].to_lowercase().replace('ü', "u").replace('é', "e");
+                assert!(found.contains(&piece.to_lowercase()), "{variant}: {piece:?} and {found:?}");
+            }
+            assert!(!known.is_empty(), "{variant}");
         }
     }
 }

@@ -22,6 +22,9 @@ const MAX_BYTES: usize = 4 << 30;
 #[serde(deny_unknown_fields)]
 pub struct Catalog {
     version: u32,
+    /// Where its documents come from.
+    #[serde(default, skip_serializing_if = "Source::is_folder")]
+    pub source: Source,
     /// The indexed folder, absolute; none where the index lies inside it, so that the two can move together.
     pub root: Option<String>,
     /// When the last sync began, in nanoseconds since 1970: what changed after may have been missed.
@@ -36,11 +39,32 @@ pub struct Catalog {
     pub skipped: Vec<SkippedRecord>,
 }
 
-/// An indexed file.
+/// Where an index has its documents from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Source {
+    /// The files of a folder ([`crate::TextIndex::sync`]).
+    #[default]
+    Folder,
+    /// Added one by one ([`crate::TextIndex::writer`]).
+    Documents,
+}
+
+impl Source {
+    fn is_folder(&self) -> bool {
+        *self == Self::Folder
+    }
+}
+
+/// What is known of a document beside its text: names and values.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// An indexed file, or a document that was added by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileRecord {
-    /// Relative to the root, `/`-separated.
+    /// Relative to the root, `/`-separated; of a document that was added by itself, its id.
     pub path: String,
     /// Bytes.
     pub size: u64,
@@ -52,6 +76,9 @@ pub struct FileRecord {
     pub kind: String,
     /// Its title.
     pub title: Option<String>,
+    /// What else is known of it.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
     /// Id of its first passage; the others follow.
     pub first_doc: u64,
     /// Its passages, in order.
@@ -105,13 +132,22 @@ pub struct Block {
 
 impl Catalog {
     /// Of an empty index.
-    pub(crate) fn new(root: Option<String>) -> Self {
-        Self { version: VERSION, root, synced_ns: 0, next_doc: 0, next_blob: 0, files: Vec::new(), skipped: Vec::new() }
+    pub(crate) fn new(source: Source, root: Option<String>) -> Self {
+        Self {
+            version: VERSION,
+            source,
+            root,
+            synced_ns: 0,
+            next_doc: 0,
+            next_blob: 0,
+            files: Vec::new(),
+            skipped: Vec::new(),
+        }
     }
 
     /// Without files, its ids going on from this one's.
     pub(crate) fn successor(&self) -> Self {
-        Self { next_doc: self.next_doc, next_blob: self.next_blob, ..Self::new(self.root.clone()) }
+        Self { next_doc: self.next_doc, next_blob: self.next_blob, ..Self::new(self.source, self.root.clone()) }
     }
 
     /// Reads a commit's payload; `None` where the commit has none.
@@ -136,12 +172,10 @@ impl Catalog {
         write().map_err(|e| Error::io("write", "catalogue", e))
     }
 
-    /// The file and the position in it of a passage.
-    pub fn find(&self, doc: DocId) -> Option<(&FileRecord, usize)> {
-        self.files.iter().find_map(|file| {
-            let at = usize::try_from(doc.0.checked_sub(file.first_doc)?).ok()?;
-            (at < file.passages.len()).then_some((file, at))
-        })
+    /// The document of the given path or id. Documents lie in the order of their paths.
+    pub fn get(&self, path: &str) -> Option<&FileRecord> {
+        let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
+        Some(&self.files[at])
     }
 
     /// Number of passages.
@@ -154,18 +188,48 @@ impl Catalog {
         self.files.iter().map(|file| (file.path.as_str(), file)).collect()
     }
 
-    /// That ids are there once each and below the next one, and texts as long as their passages.
+    /// That ids are there once each and below the next one.
     fn check(&self) -> Result<(), String> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let out_of_range = |file: &FileRecord| format!("{}: its ids are out of range", file.path);
         for file in &self.files {
             let end = file.first_doc.checked_add(file.passages.len() as u64).filter(|&end| end <= self.next_doc);
-            runs.push((file.first_doc, end.ok_or_else(|| format!("{}: its ids are out of range", file.path))?));
+            end.ok_or_else(|| out_of_range(file))?;
         }
-        runs.sort_unstable();
-        match runs.windows(2).find(|pair| pair[0].1 > pair[1].0) {
-            Some(pair) => Err(format!("id {} belongs to two files", pair[1].0)),
+        let runs = Runs::new(self);
+        match runs.0.windows(2).find(|pair| pair[0].end > pair[1].start) {
+            Some(pair) => Err(format!("id {} belongs to two files", pair[1].start)),
             None => Ok(()),
         }
+    }
+}
+
+/// Which document each passage belongs to.
+#[derive(Debug)]
+pub(crate) struct Runs(Vec<Run>);
+
+/// The passages of one document.
+#[derive(Debug)]
+struct Run {
+    start: u64,
+    end: u64,
+    file: usize,
+}
+
+impl Runs {
+    pub(crate) fn new(catalog: &Catalog) -> Self {
+        let files = catalog.files.iter().enumerate();
+        let mut runs: Vec<Run> = files
+            .map(|(at, file)| Run { start: file.first_doc, end: file.first_doc + file.passages.len() as u64, file: at })
+            .collect();
+        runs.sort_unstable_by_key(|run| (run.start, run.end));
+        Self(runs)
+    }
+
+    /// The document and the position in it of a passage.
+    pub(crate) fn find<'c>(&self, catalog: &'c Catalog, doc: DocId) -> Option<(&'c FileRecord, usize)> {
+        let after = self.0.partition_point(|run| run.start <= doc.0);
+        let run = self.0[..after].last().filter(|run| doc.0 < run.end)?;
+        Some((&catalog.files[run.file], (doc.0 - run.start) as usize))
     }
 }
 
@@ -203,6 +267,7 @@ mod tests {
             hash: "00".into(),
             kind: "markdown".into(),
             title: None,
+            metadata: Metadata::new(),
             first_doc,
             passages: vec![PassageRecord { span: (0, 1), lines: (1, 1), headings: vec![], bytes: 1 }; passages],
             block: Block { blob: 0, start: 0, len: 1, hash: 0 },
@@ -211,20 +276,21 @@ mod tests {
 
     #[test]
     fn payloads_round_trip_and_passages_are_found() {
-        let mut catalog = Catalog::new(None);
+        let mut catalog = Catalog::new(Source::Folder, None);
         catalog.files = vec![file("b", 10, 2), file("a", 4, 3)];
         catalog.next_doc = 12;
         let payload = catalog.to_payload().unwrap();
         let back = Catalog::from_payload(&payload, Path::new("x")).unwrap().unwrap();
         assert_eq!(back, catalog);
-        let found = |doc| back.find(DocId(doc)).map(|(file, at)| (file.path.as_str(), at));
+        let runs = Runs::new(&back);
+        let found = |doc| runs.find(&back, DocId(doc)).map(|(file, at)| (file.path.as_str(), at));
         assert_eq!((found(4), found(6), found(11)), (Some(("a", 0)), Some(("a", 2)), Some(("b", 1))));
         assert_eq!((found(3), found(7), found(12)), (None, None, None));
     }
 
     #[test]
     fn damage_is_an_error_and_not_a_panic() {
-        let mut catalog = Catalog::new(None);
+        let mut catalog = Catalog::new(Source::Folder, None);
         catalog.files = vec![file("a", 0, 3), file("b", 2, 1)];
         catalog.next_doc = 3;
         let overlapping = catalog.to_payload().unwrap();

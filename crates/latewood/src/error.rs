@@ -104,6 +104,37 @@ pub enum Error {
         /// The index.
         index: PathBuf,
     },
+    /// The index is one of documents that were added one by one.
+    #[error("{}: its documents were added one by one: there is no folder to bring it up to date with", index.display())]
+    NoFolder {
+        /// The index.
+        index: PathBuf,
+    },
+    /// The index is one of a folder.
+    #[error(
+        "{}: its documents are the files of {}: change them there and bring the index up to date",
+        index.display(), root.display()
+    )]
+    OfFolder {
+        /// The index.
+        index: PathBuf,
+        /// The folder.
+        root: PathBuf,
+    },
+    /// A document cannot be added.
+    #[error("document {id:?}: {detail}")]
+    BadDocument {
+        /// Its id.
+        id: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A filter does not read.
+    #[error("{detail}")]
+    BadFilter {
+        /// Where, and what is expected.
+        detail: String,
+    },
     /// The catalogue or a stored text is damaged.
     #[error("{}: damaged {what}: {detail}; delete the index folder and index again", file.display())]
     Damaged {

@@ -24,8 +24,12 @@
 
 mod catalog;
 pub mod device;
+mod documents;
 mod error;
 pub mod eval;
+mod explain;
+mod filter;
+mod intake;
 mod location;
 pub mod maintain;
 mod reader;
@@ -34,8 +38,11 @@ mod text_index;
 mod texts;
 pub mod vectors;
 
-pub use catalog::{Catalog, FileRecord, PassageRecord, SkippedRecord};
+pub use catalog::{Catalog, FileRecord, Metadata, PassageRecord, SkippedRecord, Source};
+pub use documents::{Committed, Content, DocumentWriter, NewDocument, Put};
 pub use error::{Error, Result};
+pub use explain::TokenMatch;
+pub use filter::Filter;
 pub use latewood_encoder as encoder;
 pub use latewood_engine as engine;
 pub use latewood_ingest as ingest;

@@ -1,33 +1,42 @@
 //! Searching text.
 
+use std::collections::HashSet;
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use latewood_encoder::Encoder;
-use latewood_engine::{DocId, Index, IndexInfo, Prefilter, QueryEmbeddings, SearchParams, Searcher, Timings};
+use latewood_encoder::{EncodedQuery, Encoder};
+use latewood_engine::{
+    DocId, Index, IndexInfo, Prefilter, QueryEmbeddings, SearchParams, SearchResult, Searcher, Timings,
+};
 use roaring::RoaringTreemap;
 use serde::{Serialize, Serializer};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, FileRecord, Metadata, Runs};
 use crate::error::{Error, Result};
+use crate::explain::TokenMatch;
+use crate::filter::Filter;
 use crate::text_index::TextIndex;
 use crate::texts::Texts;
 
 /// How to search.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SearchOptions {
     /// Passages wanted.
     pub k: usize,
+    /// Which documents may be found; all if there is none.
+    pub filter: Option<Filter>,
+    /// Whether hits say which token met which ([`Hit::matches`]).
+    pub explain: bool,
     /// The engine's other knobs; its `k` and `filter` are set from here.
     pub params: SearchParams,
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { k: 10, params: SearchParams::default() }
+        Self { k: 10, filter: None, explain: false, params: SearchParams::default() }
     }
 }
 
@@ -45,7 +54,7 @@ pub struct Passage {
     /// Its id, as long as its file does not change.
     #[serde(rename = "id", serialize_with = "number")]
     pub doc: DocId,
-    /// Its file, relative to the indexed folder.
+    /// Its file, relative to the indexed folder; of a document that was added by itself, its id.
     pub path: String,
     /// The file's title.
     pub title: Option<String>,
@@ -57,6 +66,9 @@ pub struct Passage {
     pub span: Range<usize>,
     /// Its text, as it was indexed.
     pub text: String,
+    /// What is known of its document.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// A found passage.
@@ -68,6 +80,9 @@ pub struct Hit {
     /// The passage.
     #[serde(flatten)]
     pub passage: Passage,
+    /// For each row of the query the token that it met best; none unless asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<Vec<TokenMatch>>,
 }
 
 /// What a search found.
@@ -78,6 +93,10 @@ pub struct Answer {
     pub hits: Vec<Hit>,
     /// Passages that were candidates.
     pub candidates: usize,
+    /// Passages that were scored on their compressed tokens.
+    pub rescored: usize,
+    /// Whether no other candidate can be better: all were scored.
+    pub exact_among_candidates: bool,
     /// Time to encode the query; zero where embeddings were given.
     pub encode: Duration,
     /// Time in the engine.
@@ -88,10 +107,11 @@ pub struct Answer {
 #[derive(Clone)]
 pub struct Reader {
     index: Index,
-    searcher: Searcher,
+    pub(crate) searcher: Searcher,
     texts: Arc<Texts>,
     catalog: Arc<Catalog>,
-    encoder: Arc<dyn Encoder>,
+    runs: Arc<Runs>,
+    pub(crate) encoder: Arc<dyn Encoder>,
     /// The documents below the folder that was asked about; none for all.
     within: Option<Arc<RoaringTreemap>>,
 }
@@ -114,8 +134,9 @@ impl Reader {
             let files = catalog.files.iter().filter(|file| file.path.starts_with(&index.within));
             Arc::new(files.flat_map(|file| file.docs()).collect())
         });
-        let (catalog, texts) = (Arc::new(catalog), Arc::new(texts));
-        Ok(Self { index: index.index.clone(), searcher, texts, catalog, encoder: index.encoder.clone(), within })
+        let (runs, catalog, texts) = (Arc::new(Runs::new(&catalog)), Arc::new(catalog), Arc::new(texts));
+        let (index, encoder) = (index.index.clone(), index.encoder.clone());
+        Ok(Self { index, searcher, texts, catalog, runs, encoder, within })
     }
 
     /// The passages nearest to `query`.
@@ -123,33 +144,86 @@ impl Reader {
     /// # Errors
     /// When the query is empty or longer than the model takes, or a stored text is damaged.
     pub fn search(&self, query: &str, options: &SearchOptions) -> Result<Answer> {
-        let start = Instant::now();
-        let embeddings = encode_query(&*self.encoder, query)?;
-        let encode = start.elapsed();
-        Ok(Answer { encode, ..self.search_embeddings(&embeddings, options)? })
+        Ok(self.search_all(&[query], options)?.remove(0))
     }
 
-    /// The passages nearest to a query that is encoded already, with the index's model.
+    /// [`Reader::search`] for several queries, encoded and searched together. Of the times, each answer has the whole.
+    ///
+    /// # Errors
+    /// As [`Reader::search`], for the first query that fails.
+    pub fn search_all(&self, queries: &[&str], options: &SearchOptions) -> Result<Vec<Answer>> {
+        let start = Instant::now();
+        let encoded = encode_queries(&*self.encoder, queries)?;
+        let encode = start.elapsed();
+        let mut answers = self.search_embeddings(&encoded, options)?;
+        for (answer, query) in answers.iter_mut().zip(queries) {
+            answer.encode = encode;
+            if options.explain {
+                self.name_query_tokens(query, &mut answer.hits)?;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The passages nearest to queries that are encoded already, with the index's model.
     ///
     /// # Errors
     /// When the dimension is not the index's, or a stored text is damaged.
-    pub fn search_embeddings(&self, query: &QueryEmbeddings, options: &SearchOptions) -> Result<Answer> {
-        let filter = self.within.as_ref().map_or(Prefilter::None, |docs| Prefilter::Only((**docs).clone()));
+    pub fn search_embeddings(&self, queries: &[QueryEmbeddings], options: &SearchOptions) -> Result<Vec<Answer>> {
         let mut params = options.params.clone();
-        (params.k, params.filter) = (options.k, filter);
-        let found = self.searcher.search(query, &params)?;
-        // Rows may weigh nothing at all; the scores are then all zero.
-        let weight = query.values().chunks_exact(query.dim()).map(norm).sum::<f32>().max(f32::MIN_POSITIVE);
+        (params.k, params.filter) = (options.k, self.prefilter(options.filter.as_ref()));
+        let found = match queries {
+            // Alone, a query has all threads.
+            [query] => vec![self.searcher.search(query, &params)?],
+            queries => self.searcher.search_batch(queries, &params)?,
+        };
+        queries.iter().zip(found).map(|(query, found)| self.answer(query, found, options.explain)).collect()
+    }
+
+    fn prefilter(&self, filter: Option<&Filter>) -> Prefilter {
+        match (filter.map(|filter| filter.docs(&self.catalog)), &self.within) {
+            (None, None) => Prefilter::None,
+            (None, Some(within)) => Prefilter::Only((**within).clone()),
+            (Some(docs), None) => Prefilter::Only(docs),
+            (Some(docs), Some(within)) => Prefilter::Only(docs & &**within),
+        }
+    }
+
+    fn answer(&self, query: &QueryEmbeddings, found: SearchResult, explain: bool) -> Result<Answer> {
+        let weight = weight(query);
         let hit = |hit: &latewood_engine::Hit| -> Result<Hit> {
             let passage = self.passage(hit.doc)?.ok_or_else(|| self.uncatalogued(hit.doc))?;
-            Ok(Hit { score: hit.score / weight, passage })
+            let matches = if explain { Some(self.matches(query, &passage, weight)?) } else { None };
+            Ok(Hit { score: hit.score / weight, passage, matches })
         };
         Ok(Answer {
             hits: found.hits.iter().map(hit).collect::<Result<_>>()?,
             candidates: found.candidates,
+            rescored: found.rescored,
+            exact_among_candidates: found.exact_among_candidates,
             encode: Duration::ZERO,
             search: found.timings,
         })
+    }
+
+    /// Scores documents, by their ids or paths, without encoding them: of each, the best passage. Unknown ones are left
+    /// out. Best first.
+    ///
+    /// # Errors
+    /// As [`Reader::search_embeddings`].
+    pub fn rerank(&self, query: &QueryEmbeddings, documents: &[&str]) -> Result<Vec<Hit>> {
+        let files = documents.iter().filter_map(|path| self.catalog.get(path));
+        let ids: Vec<DocId> = files.flat_map(FileRecord::docs).map(DocId).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut params = SearchParams::new(ids.len());
+        params.filter = self.prefilter(None);
+        let (mut found, mut known) = (self.searcher.rerank(query, &ids, &params)?, HashSet::new());
+        let file_of =
+            |hit: &latewood_engine::Hit| self.runs.find(&self.catalog, hit.doc).map(|(file, _)| file.first_doc);
+        found.hits.retain(|hit| known.insert(file_of(hit)));
+        Ok(self.answer(query, found, false)?.hits)
     }
 
     /// A passage by its id.
@@ -157,7 +231,7 @@ impl Reader {
     /// # Errors
     /// When its stored text is damaged.
     pub fn passage(&self, doc: DocId) -> Result<Option<Passage>> {
-        let Some((file, at)) = self.catalog.find(doc) else { return Ok(None) };
+        let Some((file, at)) = self.runs.find(&self.catalog, doc) else { return Ok(None) };
         let record = &file.passages[at];
         Ok(Some(Passage {
             doc,
@@ -167,6 +241,7 @@ impl Reader {
             lines: record.lines.0..=record.lines.1,
             span: record.span.0..record.span.1,
             text: self.texts.read(file, at)?,
+            metadata: file.metadata.clone(),
         }))
     }
 
@@ -210,21 +285,24 @@ fn number<S: Serializer>(doc: &DocId, serializer: S) -> Result<S::Ok, S::Error> 
     serializer.serialize_u64(doc.0)
 }
 
-/// Encodes a query that a person typed: an empty one, or one that would be cut, is refused.
+/// Encodes queries that a person typed: an empty one, or one that would be cut, is refused.
 ///
 /// # Errors
 /// See above.
-pub(crate) fn encode_query(encoder: &dyn Encoder, query: &str) -> Result<QueryEmbeddings> {
-    if query.trim().is_empty() {
+pub(crate) fn encode_queries(encoder: &dyn Encoder, queries: &[&str]) -> Result<Vec<QueryEmbeddings>> {
+    if queries.iter().any(|query| query.trim().is_empty()) {
         return Err(Error::EmptyQuery);
     }
-    let encoded = encoder.encode_queries(&[query])?.into_iter().next().ok_or(Error::EmptyQuery)?;
-    if encoded.truncated {
-        return Err(Error::QueryTooLong { tokens: encoded.tokens, max: encoder.max_query_tokens() });
-    }
-    Ok(encoded.embeddings)
+    let rows = |encoded: EncodedQuery| match encoded.truncated {
+        true => Err(Error::QueryTooLong { tokens: encoded.tokens, max: encoder.max_query_tokens() }),
+        false => Ok(encoded.embeddings),
+    };
+    encoder.encode_queries(queries)?.into_iter().map(rows).collect()
 }
 
-fn norm(row: &[f32]) -> f32 {
-    row.iter().map(|x| x * x).sum::<f32>().sqrt()
+/// The sum of the norms of a query's rows: what a document would score that agreed with all of them. Rows may weigh
+/// nothing at all; scores are then all zero.
+pub(crate) fn weight(query: &QueryEmbeddings) -> f32 {
+    let norm = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    query.values().chunks_exact(query.dim()).map(norm).sum::<f32>().max(f32::MIN_POSITIVE)
 }

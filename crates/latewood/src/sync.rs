@@ -8,17 +8,15 @@ use std::fmt;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use latewood_engine::{DocId, IndexWriter, Progress, Stage};
-use latewood_ingest::{self as ingest, Document, FileEntry, Passage, PassageOptions, SkipReason, Skipped, WalkOptions};
+use latewood_engine::{IndexWriter, Stage};
+use latewood_ingest::{self as ingest, Document, FileEntry, PassageOptions, SkipReason, Skipped, WalkOptions};
 
-use crate::catalog::{Catalog, FileRecord, PassageRecord, SkippedRecord};
+use crate::catalog::{Catalog, FileRecord, Metadata, SkippedRecord, Source};
 use crate::error::{Error, Result};
+use crate::intake::{self, Encoded, Intake, Placed};
 use crate::location::relative;
 use crate::text_index::TextIndex;
-use crate::texts::{self, TextsWriter};
 
-/// Passages encoded at a time: enough for batches of like length, few enough that progress is seen.
-const ENCODE_PASSAGES: usize = 96;
 /// A file changed within this time before the last sync may have changed again without a newer time stamp.
 const TIME_STAMP_NS: i64 = 2_000_000_000;
 
@@ -143,6 +141,9 @@ impl TextIndex {
     /// When another process is writing, the disk refuses, `monitor` cancels, or the folder has nothing to index: the
     /// last commit then stands.
     pub fn sync(&self, options: &SyncOptions, monitor: &dyn Monitor) -> Result<SyncReport> {
+        if self.source == Source::Documents {
+            return Err(Error::NoFolder { index: self.path().into() });
+        }
         let mut began = now_ns();
         let mut walk = self.walk(options)?;
         // Looked at without the lock first: mostly nothing has changed, and then nobody needs to wait for anybody.
@@ -159,8 +160,7 @@ impl TextIndex {
             walk = self.walk(options)?;
         }
         drop(searcher);
-        let catalog = Catalog::from_payload(writer.payload(), self.path())?;
-        let catalog = catalog.ok_or_else(|| Error::NoText { index: self.path().into() })?;
+        let catalog = intake::catalog_of(self, writer.payload())?;
         Sync::new(self, options, monitor, writer, catalog).run(walk, began)
     }
 
@@ -222,12 +222,10 @@ struct Sync<'a> {
     index: &'a TextIndex,
     options: &'a SyncOptions,
     monitor: &'a dyn Monitor,
-    writer: IndexWriter,
+    intake: Intake<'a>,
     old: Catalog,
     new: Catalog,
     report: SyncReport,
-    /// Passages waiting to be encoded.
-    waiting: Vec<(DocId, String)>,
     done_bytes: u64,
 }
 
@@ -239,14 +237,11 @@ impl<'a> Sync<'a> {
         writer: IndexWriter,
         old: Catalog,
     ) -> Self {
-        let new = old.successor();
-        let report = SyncReport::default();
-        Self { index, options, monitor, writer, old, new, report, waiting: Vec::new(), done_bytes: 0 }
+        let (new, intake) = (old.successor(), Intake::new(index, writer, &old));
+        Self { index, options, monitor, intake, old, new, report: SyncReport::default(), done_bytes: 0 }
     }
 
     fn run(mut self, walk: ingest::Walk, began: i64) -> Result<SyncReport> {
-        let directory = self.index.index.directory();
-        let mut texts = TextsWriter::new(directory, self.new.next_blob);
         for skipped in &walk.skipped {
             self.skip(skipped);
         }
@@ -259,7 +254,7 @@ impl<'a> Sync<'a> {
             changed.iter().filter_map(|e| Some((e.path.as_str(), (*known.get(e.path.as_str())?).clone()))).collect()
         };
         for entry in &changed {
-            self.bring_in(entry, before.get(entry.path.as_str()), &mut removed, &mut texts)?;
+            self.bring_in(entry, before.get(entry.path.as_str()), &mut removed)?;
         }
         self.encode()?;
         for file in removed.into_values().flatten() {
@@ -277,11 +272,7 @@ impl<'a> Sync<'a> {
             return Ok(self.report);
         }
         self.new.synced_ns = began;
-        texts.compact(&mut self.new)?;
-        self.new.next_blob += u32::from(texts.finish()?);
-        let engine = EngineProgress(self.monitor);
-        self.writer.commit(Some(&self.new.to_payload()?), &engine)?;
-        texts::remove_unused(directory, &self.new);
+        self.intake.commit(&mut self.new, self.monitor)?;
         Ok(self.report)
     }
 
@@ -319,7 +310,6 @@ impl<'a> Sync<'a> {
         entry: &FileEntry,
         before: Option<&FileRecord>,
         removed: &mut HashMap<String, Vec<FileRecord>>,
-        texts: &mut TextsWriter<'_>,
     ) -> Result<()> {
         match self.read(entry, before) {
             // It may be readable again tomorrow: what is known of it stays, and it is tried again.
@@ -348,12 +338,12 @@ impl<'a> Sync<'a> {
                 } else {
                     let counter = if before.is_some() { &mut self.report.updated } else { &mut self.report.added };
                     *counter += 1;
-                    self.add(entry, hash, document, texts)?;
+                    self.add(entry, hash, document)?;
                 }
             }
         }
         self.done_bytes += entry.size;
-        if self.waiting.len() >= ENCODE_PASSAGES {
+        if self.intake.is_full() {
             self.encode()?;
         }
         Ok(())
@@ -368,9 +358,7 @@ impl<'a> Sync<'a> {
         }
         let encoder = &self.index.encoder;
         let count = |text: &str| encoder.count_tokens(text);
-        let passages = &self.options.passages;
-        let max_tokens = passages.max_tokens.min(self.room());
-        let passages = PassageOptions { max_tokens, ..passages.clone() };
+        let passages = self.intake.passage_options(&self.options.passages);
         let document = ingest::read_document(&self.index.root, entry, &passages, &count)?;
         if document.passages.is_empty() {
             return Err(Skipped { path: entry.path.clone(), reason: SkipReason::Empty });
@@ -378,46 +366,17 @@ impl<'a> Sync<'a> {
         Ok(Some(document))
     }
 
-    /// Word pieces that the model reads of a passage, `[CLS]` and `[SEP]` taken off.
-    fn room(&self) -> usize {
-        self.index.encoder.max_document_tokens().saturating_sub(2)
-    }
-
-    /// What the model reads of a passage: where it stands, as far as its own text does not say so, and its text. The
-    /// text is never cut for the sake of what stands before it.
-    fn in_context(&self, title: Option<&str>, passage: &Passage) -> String {
-        let parts = context(title, &passage.headings, &passage.text);
-        for skipped in 0..parts.len() {
-            let text = format!("{}\n{}", parts[skipped..].join(" > "), passage.text);
-            if self.index.encoder.count_tokens(&text) <= self.room() {
-                return text;
-            }
-        }
-        passage.text.clone()
-    }
-
-    fn add(&mut self, entry: &FileEntry, hash: String, document: Document, texts: &mut TextsWriter<'_>) -> Result<()> {
-        let first_doc = self.new.next_doc;
-        self.new.next_doc += document.passages.len() as u64;
-        let text: String = document.passages.iter().map(|passage| passage.text.as_str()).collect();
-        let block = texts.add(&text)?;
-        let mut passages = Vec::with_capacity(document.passages.len());
-        for (passage, id) in document.passages.into_iter().zip(first_doc..) {
-            self.waiting.push((DocId(id), self.in_context(document.title.as_deref(), &passage)));
-            passages.push(PassageRecord {
-                span: (passage.span.start, passage.span.end),
-                lines: (*passage.lines.start(), *passage.lines.end()),
-                headings: passage.headings,
-                bytes: passage.text.len() as u32,
-            });
-        }
+    fn add(&mut self, entry: &FileEntry, hash: String, document: Document) -> Result<()> {
+        let Document { kind, title, passages, .. } = document;
+        let Placed { first_doc, passages, block } = self.intake.add(title.as_deref(), passages)?;
         self.new.files.push(FileRecord {
             path: entry.path.clone(),
             size: entry.size,
             modified_ns: entry.modified_ns,
             hash,
-            kind: document.kind.to_string(),
-            title: document.title,
+            kind: kind.to_string(),
+            title,
+            metadata: Metadata::default(),
             first_doc,
             passages,
             block,
@@ -427,26 +386,16 @@ impl<'a> Sync<'a> {
 
     /// Encodes what waits.
     fn encode(&mut self) -> Result<()> {
-        for batch in self.waiting.chunks(ENCODE_PASSAGES) {
-            if self.monitor.cancelled() {
-                return Err(latewood_engine::Error::Cancelled.into());
-            }
-            let texts: Vec<&str> = batch.iter().map(|(_, text)| text.as_str()).collect();
-            for ((doc, _), encoded) in batch.iter().zip(self.index.encoder.encode_documents(&texts)?) {
-                self.report.truncated += usize::from(encoded.truncated);
-                self.report.tokens += encoded.embeddings.view().len() as u64;
-                self.writer.add(*doc, encoded.embeddings.view().with_token_ids(&encoded.token_ids)?)?;
-            }
-            self.report.passages += batch.len();
-        }
-        self.waiting.clear();
-        self.monitor.event(Event::Encoded { bytes: self.done_bytes, passages: self.report.passages });
+        self.intake.encode(self.monitor)?;
+        let Encoded { passages, tokens, truncated } = self.intake.encoded;
+        (self.report.passages, self.report.tokens, self.report.truncated) = (passages, tokens, truncated);
+        self.monitor.event(Event::Encoded { bytes: self.done_bytes, passages });
         Ok(())
     }
 
     /// Takes a file's passages out of the index.
     fn forget(&mut self, file: Option<&FileRecord>) {
-        file.into_iter().flat_map(FileRecord::docs).for_each(|doc| _ = self.writer.delete(DocId(doc)));
+        file.into_iter().for_each(|file| self.intake.forget(file));
     }
 
     fn skip(&mut self, skipped: &Skipped) {
@@ -463,31 +412,10 @@ fn take(removed: &mut HashMap<String, Vec<FileRecord>>, hash: &str, kind: &str) 
     Some(files.swap_remove(at))
 }
 
-/// Title and headings above a passage, outermost first, as far as its own first lines do not say them.
-fn context<'t>(title: Option<&'t str>, headings: &'t [String], text: &str) -> Vec<&'t str> {
-    let mut parts: Vec<&str> = title.into_iter().collect();
-    parts.extend(headings.iter().map(String::as_str).filter(|&heading| Some(heading) != title));
-    parts.retain(|part| !text.lines().take(3).any(|line| line.contains(part)));
-    parts
-}
-
-/// The engine's progress as events.
-struct EngineProgress<'a>(&'a dyn Monitor);
-
-impl Progress for EngineProgress<'_> {
-    fn report(&self, stage: Stage, done: u64, total: u64) {
-        self.0.event(Event::Building { stage, done, total });
-    }
-
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn now_ns() -> i64 {
+pub(crate) fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use latewood_encoder::{CachedQueries, Encoder};
 use latewood_engine::{self as engine, Index, IndexOptions, MmapDirectory};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Source};
 use crate::device::Opened;
 use crate::error::{Error, Result};
 use crate::location::{INDEX_DIR, Location, relative};
@@ -21,6 +21,7 @@ pub struct TextIndex {
     pub(crate) root: PathBuf,
     /// The part of the root that was asked about: `/`-separated, with a `/` at the end; empty for all of it.
     pub(crate) within: String,
+    pub(crate) source: Source,
 }
 
 impl TextIndex {
@@ -44,7 +45,11 @@ impl TextIndex {
         }
         let catalog = Catalog::from_payload(searcher.payload(), &location.index)?;
         let catalog = catalog.ok_or_else(|| Error::NoText { index: location.index.clone() })?;
-        let root = root(&location, &catalog)?;
+        let source = catalog.source;
+        let root = match source {
+            Source::Folder => root(&location, &catalog)?,
+            Source::Documents => location.index.clone(),
+        };
         let within = match &location.asked {
             None => String::new(),
             Some(asked) => relative(&root, asked).ok_or_else(|| Error::OtherFolder {
@@ -53,7 +58,7 @@ impl TextIndex {
                 folder: asked.clone(),
             })?,
         };
-        Ok(Self { index, encoder, root, within })
+        Ok(Self { index, encoder, root, within, source })
     }
 
     /// Searches on another device.
@@ -99,7 +104,7 @@ impl TextIndex {
         let recorded = (!inside).then(|| root.to_string_lossy().into_owned());
         let options = IndexOptions::new(encoder.dim())
             .model(encoder.model_id().as_str())
-            .payload(Catalog::new(recorded).to_payload()?);
+            .payload(Catalog::new(Source::Folder, recorded).to_payload()?);
         match Index::create(MmapDirectory::create(&location.index)?, options) {
             Ok(_) => {}
             // Another process was quicker.
@@ -112,6 +117,25 @@ impl TextIndex {
             fs::write(&ignore, "*\n").map_err(|e| Error::io("write", ignore, e))?;
         }
         Self::open(location, encoder)
+    }
+
+    /// Makes an index at `folder`, new or empty, of documents that are added one by one ([`TextIndex::writer`]). `options`
+    /// say how vectors are kept; dimension and model are the encoder's.
+    ///
+    /// # Errors
+    /// When there is an index already, or it cannot be made.
+    pub fn create(folder: &Path, encoder: Arc<dyn Encoder>, options: IndexOptions) -> Result<Self> {
+        refuse_foreign(folder)?;
+        let mut options = options.model(encoder.model_id().as_str());
+        options.dim = encoder.dim();
+        options.payload = Catalog::new(Source::Documents, None).to_payload()?;
+        Index::create(MmapDirectory::create(folder)?, options)?;
+        Self::open(Location { root: None, index: folder.into(), asked: None }, encoder)
+    }
+
+    /// Where its documents come from.
+    pub fn source(&self) -> Source {
+        self.source
     }
 
     /// Takes an index that holds no document out of the file system again: for callers whose first sync found nothing
@@ -144,7 +168,7 @@ impl TextIndex {
         Reader::open(self)
     }
 
-    /// The folder whose documents are indexed.
+    /// The folder whose documents are indexed; the index's own where they were added one by one.
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -91,7 +91,7 @@ pub(crate) async fn search(
         (Some(query), None) => state.read(move |reader| Ok(reader.search(&query, &options)?)).await?,
         (None, Some(rows)) => {
             let query = embeddings(&rows)?;
-            state.read(move |reader| Ok(reader.search_embeddings(&query, &options)?)).await?
+            state.read(move |reader| Ok(reader.search_embeddings(&[query], &options)?.remove(0))).await?
         }
         _ => return Err(ApiError::bad_request("give either \"query\" (text) or \"embeddings\" (rows of numbers)")),
     };

@@ -1,0 +1,265 @@
+//! Documents that are added one by one, with ids and metadata of the caller's, instead of a folder's files.
+//!
+//! A [`DocumentWriter`] is the index's one writer: what it is given becomes searchable, all of it at once, with
+//! [`DocumentWriter::commit`]. A document that is there already with the same content is not encoded again.
+
+use std::collections::BTreeMap;
+
+use latewood_engine::TokenEmbeddings;
+use latewood_ingest::{Kind, PassageOptions, split_text};
+
+use crate::catalog::{Catalog, FileRecord, Metadata, Source};
+use crate::error::{Error, Result};
+use crate::filter::RESERVED;
+use crate::intake::{self, Intake, Placed};
+use crate::sync::{Monitor, hex, now_ns};
+use crate::text_index::TextIndex;
+
+/// Bytes of an id.
+const MAX_ID: usize = 512;
+/// Bytes of a document's metadata, as JSON.
+const MAX_METADATA: usize = 64 << 10;
+
+/// A document to be added, in place of one of the same id.
+#[derive(Debug, Clone)]
+pub struct NewDocument {
+    /// The caller's key: not empty, 512 bytes at most, without control characters.
+    pub id: String,
+    /// Its title, if it is not in the text; encoded with each passage.
+    pub title: Option<String>,
+    /// What is searched.
+    pub content: Content,
+    /// What filters may ask for: numbers, strings, true, false, null, or lists of them, by name.
+    pub metadata: Metadata,
+}
+
+/// What of a document is searched.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Content {
+    /// A text, split into passages and encoded.
+    Text {
+        /// The text.
+        text: String,
+        /// How it is to be split.
+        kind: Kind,
+    },
+    /// Rows of the index's model, encoded elsewhere; found as one passage.
+    Embeddings {
+        /// `[n, dim]`
+        rows: TokenEmbeddings,
+        /// What is shown of it; may be empty.
+        text: String,
+    },
+}
+
+impl NewDocument {
+    /// A plain text.
+    pub fn text(id: impl Into<String>, text: impl Into<String>) -> Self {
+        let content = Content::Text { text: text.into(), kind: Kind::PlainText };
+        Self { id: id.into(), title: None, content, metadata: Metadata::new() }
+    }
+
+    /// What of it cannot be indexed by a model of `dim` values a row.
+    ///
+    /// # Errors
+    /// When the id, the text, the metadata or the dimension is not as it must be.
+    pub fn check(&self, dim: usize) -> Result<()> {
+        let bad = |detail: String| Error::BadDocument { id: self.id.clone(), detail };
+        if self.id.is_empty() || self.id.len() > MAX_ID || self.id.contains(char::is_control) {
+            return Err(bad(format!("an id has 1 to {MAX_ID} bytes and no control characters")));
+        }
+        match &self.content {
+            Content::Text { text, .. } if text.trim().is_empty() => return Err(bad("it has no text".into())),
+            Content::Embeddings { rows, .. } if rows.view().dim() != dim => {
+                let found = rows.view().dim();
+                return Err(latewood_engine::Error::DimMismatch { expected: dim, found }.into());
+            }
+            _ => {}
+        }
+        check_metadata(&self.metadata).map_err(bad)
+    }
+
+    /// What two documents share that need not be encoded twice.
+    fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        // Lengths first: no two contents are the same bytes.
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(self.title.as_deref().unwrap_or_default().as_bytes());
+        match &self.content {
+            Content::Text { text, .. } => part(text.as_bytes()),
+            Content::Embeddings { rows, text } => {
+                part(text.as_bytes());
+                rows.view().values().iter().for_each(|x| part(&x.to_le_bytes()));
+            }
+        }
+        hex(hasher.finalize().as_bytes())
+    }
+
+    fn kind(&self) -> String {
+        match &self.content {
+            Content::Text { kind, .. } => kind.to_string(),
+            Content::Embeddings { .. } => "embeddings".into(),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match &self.content {
+            Content::Text { text, .. } => text.len() as u64,
+            Content::Embeddings { rows, text } => (size_of_val(rows.view().values()) + text.len()) as u64,
+        }
+    }
+}
+
+fn check_metadata(metadata: &Metadata) -> Result<(), String> {
+    use serde_json::Value::{Array, Object};
+    for (name, value) in metadata {
+        if RESERVED.contains(&name.as_str()) || name.starts_with('$') || name.is_empty() {
+            return Err(format!(
+                "metadata cannot have the name {name:?}: {} are the document's own",
+                RESERVED.join(", ")
+            ));
+        }
+        let nested = match value {
+            Object(_) => true,
+            Array(values) => values.iter().any(|value| matches!(value, Array(_) | Object(_))),
+            _ => false,
+        };
+        if nested {
+            return Err(format!(
+                "metadata {name:?} is neither a number, a string, true, false, null nor a list of them"
+            ));
+        }
+    }
+    match serde_json::to_vec(metadata).map_or(0, |json| json.len()) {
+        0..=MAX_METADATA => Ok(()),
+        bytes => Err(format!("its metadata has {bytes} bytes of JSON, and {MAX_METADATA} is the most")),
+    }
+}
+
+/// What adding a document did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It was not there.
+    Added,
+    /// Its content is new.
+    Updated,
+    /// Its content was there already; title and metadata are as given now.
+    Unchanged,
+}
+
+/// What a commit published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// The index's generation.
+    pub generation: u64,
+    /// Passages encoded.
+    pub passages: usize,
+    /// Tokens encoded, counted by the rows that were kept.
+    pub tokens: u64,
+    /// Passages that were longer than the model takes: their end is not searched.
+    pub truncated: usize,
+}
+
+/// The one writer of an index of documents. Dropped without a commit, it leaves the index as it was.
+pub struct DocumentWriter<'a> {
+    index: &'a TextIndex,
+    intake: Intake<'a>,
+    passages: PassageOptions,
+    catalog: Catalog,
+    /// The catalogue's documents, by id.
+    files: BTreeMap<String, FileRecord>,
+}
+
+impl TextIndex {
+    /// Opens the writer of an index of documents.
+    ///
+    /// # Errors
+    /// When another process is writing, or the documents are those of a folder.
+    pub fn writer(&self, passages: PassageOptions) -> Result<DocumentWriter<'_>> {
+        if self.source != Source::Documents {
+            return Err(Error::OfFolder { index: self.path().into(), root: self.root().into() });
+        }
+        let writer = self.index.writer()?;
+        let mut catalog = intake::catalog_of(self, writer.payload())?;
+        let intake = Intake::new(self, writer, &catalog);
+        let passages = intake.passage_options(&passages);
+        let files = std::mem::take(&mut catalog.files).into_iter().map(|file| (file.path.clone(), file)).collect();
+        Ok(DocumentWriter { index: self, intake, passages, catalog, files })
+    }
+}
+
+impl DocumentWriter<'_> {
+    /// Adds a document, in place of one of the same id.
+    ///
+    /// # Errors
+    /// As [`NewDocument::check`], and when encoding fails or the disk refuses.
+    pub fn put(&mut self, document: NewDocument, monitor: &dyn Monitor) -> Result<Put> {
+        document.check(self.index.encoder.dim())?;
+        let (hash, kind, size) = (document.hash(), document.kind(), document.size());
+        if let Some(known) = self.files.get_mut(&document.id)
+            && known.hash == hash
+            && known.kind == kind
+        {
+            known.metadata = document.metadata;
+            return Ok(Put::Unchanged);
+        }
+        let NewDocument { id, title, content, metadata } = document;
+        let (title, Placed { first_doc, passages, block }) = match content {
+            Content::Text { text, kind } => {
+                let encoder = &self.index.encoder;
+                let split = split_text(kind, &text, &self.passages, &|text: &str| encoder.count_tokens(text));
+                if split.passages.is_empty() {
+                    return Err(Error::BadDocument { id, detail: format!("as {kind} it has no text") });
+                }
+                let title = title.or(split.title);
+                let placed = self.intake.add(title.as_deref(), split.passages)?;
+                (title, placed)
+            }
+            Content::Embeddings { rows, text } => (title, self.intake.add_rows(&rows, &text)?),
+        };
+        let record = FileRecord {
+            path: id.clone(),
+            size,
+            modified_ns: now_ns(),
+            hash,
+            kind,
+            title,
+            metadata,
+            first_doc,
+            passages,
+            block,
+        };
+        let before = self.files.insert(id, record);
+        before.iter().for_each(|before| self.intake.forget(before));
+        if self.intake.is_full() {
+            self.intake.encode(monitor)?;
+        }
+        Ok(if before.is_some() { Put::Updated } else { Put::Added })
+    }
+
+    /// Deletes a document; whether it was there.
+    pub fn delete(&mut self, id: &str) -> bool {
+        let Some(file) = self.files.remove(id) else { return false };
+        self.intake.forget(&file);
+        true
+    }
+
+    /// Publishes everything at once: when this returns, and not before, it is found, and it survives a crash.
+    ///
+    /// # Errors
+    /// When encoding fails, `monitor` cancels or the disk refuses: the last commit then stands.
+    pub fn commit(mut self, monitor: &dyn Monitor) -> Result<Committed> {
+        self.intake.encode(monitor)?;
+        let encoded = self.intake.encoded;
+        self.catalog.files = self.files.into_values().collect();
+        self.catalog.synced_ns = now_ns();
+        let generation = self.intake.commit(&mut self.catalog, monitor)?;
+        let intake::Encoded { passages, tokens, truncated } = encoded;
+        Ok(Committed { generation, passages, tokens, truncated })
+    }
+}

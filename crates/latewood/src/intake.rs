@@ -1,0 +1,190 @@
+//! Passages on their way into an index: encoded batch by batch, their text written beside them, published together.
+
+use std::ops::Range;
+
+use latewood_encoder::Encoder;
+use latewood_engine::{DocId, IndexWriter, Progress, Stage, TokenEmbeddings};
+use latewood_ingest::{Passage, PassageOptions};
+
+use crate::catalog::{Block, Catalog, FileRecord, PassageRecord};
+use crate::error::{Error, Result};
+use crate::sync::{Event, Monitor};
+use crate::text_index::TextIndex;
+use crate::texts::{self, TextsWriter};
+
+/// Passages encoded at a time: enough for batches of like length, few enough that progress is seen.
+const ENCODE_PASSAGES: usize = 96;
+
+/// What was encoded.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Encoded {
+    pub(crate) passages: usize,
+    /// Counted by the rows that were kept.
+    pub(crate) tokens: u64,
+    /// Passages longer than the model takes.
+    pub(crate) truncated: usize,
+}
+
+/// The one way of passages into an index.
+pub(crate) struct Intake<'a> {
+    index: &'a TextIndex,
+    writer: IndexWriter,
+    texts: TextsWriter<'a>,
+    next_doc: u64,
+    waiting: Vec<(DocId, String)>,
+    pub(crate) encoded: Encoded,
+}
+
+/// Where passages went.
+pub(crate) struct Placed {
+    pub(crate) first_doc: u64,
+    pub(crate) passages: Vec<PassageRecord>,
+    pub(crate) block: Block,
+}
+
+impl<'a> Intake<'a> {
+    /// Into `index`, whose writer is `writer` and whose catalogue has been `catalog`.
+    pub(crate) fn new(index: &'a TextIndex, writer: IndexWriter, catalog: &Catalog) -> Self {
+        let texts = TextsWriter::new(index.index.directory(), catalog.next_blob);
+        let (next_doc, waiting, encoded) = (catalog.next_doc, Vec::new(), Encoded::default());
+        Self { index, writer, texts, next_doc, waiting, encoded }
+    }
+
+    /// `wanted`, as far as the model reads passages that long.
+    pub(crate) fn passage_options(&self, wanted: &PassageOptions) -> PassageOptions {
+        PassageOptions { max_tokens: wanted.max_tokens.min(room(&*self.index.encoder)), ..wanted.clone() }
+    }
+
+    /// Takes the passages of one document; they are encoded when enough wait ([`Intake::is_full`]).
+    pub(crate) fn add(&mut self, title: Option<&str>, passages: Vec<Passage>) -> Result<Placed> {
+        let text: String = passages.iter().map(|passage| passage.text.as_str()).collect();
+        let block = self.texts.add(&text)?;
+        let ids = self.ids(passages.len());
+        let first_doc = ids.start;
+        let mut records = Vec::with_capacity(passages.len());
+        for (passage, id) in passages.into_iter().zip(ids) {
+            let text = Context::of(&*self.index.encoder, title, &passage.headings, &passage.text).text;
+            self.waiting.push((DocId(id), text));
+            records.push(PassageRecord {
+                span: (passage.span.start, passage.span.end),
+                lines: (*passage.lines.start(), *passage.lines.end()),
+                headings: passage.headings,
+                bytes: passage.text.len() as u32,
+            });
+        }
+        Ok(Placed { first_doc, passages: records, block })
+    }
+
+    /// Takes a document that is encoded already, as one passage of `text`.
+    pub(crate) fn add_rows(&mut self, rows: &TokenEmbeddings, text: &str) -> Result<Placed> {
+        let block = self.texts.add(text)?;
+        let first_doc = self.ids(1).start;
+        self.writer.add(DocId(first_doc), rows.view())?;
+        self.encoded.tokens += rows.view().len() as u64;
+        let lines = (1, text.lines().count().max(1) as u32);
+        let passage = PassageRecord { span: (0, text.len()), lines, headings: Vec::new(), bytes: text.len() as u32 };
+        Ok(Placed { first_doc, passages: vec![passage], block })
+    }
+
+    fn ids(&mut self, count: usize) -> Range<u64> {
+        let first = self.next_doc;
+        self.next_doc += count as u64;
+        first..self.next_doc
+    }
+
+    /// Whether enough passages wait to be encoded.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= ENCODE_PASSAGES
+    }
+
+    /// Encodes what waits.
+    pub(crate) fn encode(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        for batch in self.waiting.chunks(ENCODE_PASSAGES) {
+            if monitor.cancelled() {
+                return Err(latewood_engine::Error::Cancelled.into());
+            }
+            let texts: Vec<&str> = batch.iter().map(|(_, text)| text.as_str()).collect();
+            for ((doc, _), encoded) in batch.iter().zip(self.index.encoder.encode_documents(&texts)?) {
+                self.encoded.truncated += usize::from(encoded.truncated);
+                self.encoded.tokens += encoded.embeddings.view().len() as u64;
+                self.writer.add(*doc, encoded.embeddings.view().with_token_ids(&encoded.token_ids)?)?;
+            }
+            self.encoded.passages += batch.len();
+        }
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// Takes a document's passages out of the index.
+    pub(crate) fn forget(&mut self, file: &FileRecord) {
+        let docs = file.docs();
+        self.waiting.retain(|(doc, _)| !docs.contains(&doc.0));
+        docs.for_each(|doc| _ = self.writer.delete(DocId(doc)));
+    }
+
+    /// Publishes vectors, texts and `catalog` in one commit; returns its generation.
+    pub(crate) fn commit(mut self, catalog: &mut Catalog, monitor: &dyn Monitor) -> Result<u64> {
+        self.encode(monitor)?;
+        catalog.files.sort_by(|a, b| a.path.cmp(&b.path));
+        catalog.next_doc = self.next_doc;
+        self.texts.compact(catalog)?;
+        catalog.next_blob += u32::from(self.texts.finish()?);
+        let commit = self.writer.commit(Some(&catalog.to_payload()?), &EngineProgress(monitor))?;
+        texts::remove_unused(self.index.index.directory(), catalog);
+        Ok(commit.generation)
+    }
+}
+
+/// Reads the catalogue that a writer goes on from.
+pub(crate) fn catalog_of(index: &TextIndex, payload: &[u8]) -> Result<Catalog> {
+    let catalog = Catalog::from_payload(payload, index.path())?;
+    catalog.ok_or_else(|| Error::NoText { index: index.path().into() })
+}
+
+/// Word pieces that the model reads of a passage, `[CLS]` and `[SEP]` taken off.
+fn room(encoder: &dyn Encoder) -> usize {
+    encoder.max_document_tokens().saturating_sub(2)
+}
+
+/// What the model reads of a passage: where it stands, as far as its own text does not say so, and its text.
+pub(crate) struct Context {
+    pub(crate) text: String,
+    /// Bytes before the passage's own text.
+    pub(crate) before: usize,
+}
+
+impl Context {
+    /// The passage's text is never cut for the sake of what stands before it.
+    pub(crate) fn of(encoder: &dyn Encoder, title: Option<&str>, headings: &[String], text: &str) -> Self {
+        let parts = above(title, headings, text);
+        for skipped in 0..parts.len() {
+            let above = parts[skipped..].join(" > ");
+            let whole = format!("{above}\n{text}");
+            if encoder.count_tokens(&whole) <= room(encoder) {
+                return Self { text: whole, before: above.len() + 1 };
+            }
+        }
+        Self { text: text.to_owned(), before: 0 }
+    }
+}
+
+/// Title and headings above a passage, outermost first, as far as its own first lines do not say them.
+fn above<'t>(title: Option<&'t str>, headings: &'t [String], text: &str) -> Vec<&'t str> {
+    let mut parts: Vec<&str> = title.into_iter().collect();
+    parts.extend(headings.iter().map(String::as_str).filter(|&heading| Some(heading) != title));
+    parts.retain(|part| !text.lines().take(3).any(|line| line.contains(part)));
+    parts
+}
+
+/// The engine's progress as events.
+struct EngineProgress<'a>(&'a dyn Monitor);
+
+impl Progress for EngineProgress<'_> {
+    fn report(&self, stage: Stage, done: u64, total: u64) {
+        self.0.event(Event::Building { stage, done, total });
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
