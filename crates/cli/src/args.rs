@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Answer searches over HTTP
     Serve(ServeArgs),
+    /// Print the OpenAPI document of the HTTP interface
+    Openapi,
     /// Measure search quality and speed on a collection with judgements
     Eval(EvalArgs),
     /// Check every byte of an index; exit code 2 and what is wrong if it is damaged
@@ -260,15 +262,46 @@ pub(crate) struct StatusArgs {
     pub(crate) path: Option<PathBuf>,
 }
 
+/// Keys are read from LATEWOOD_READ_KEYS and LATEWOOD_WRITE_KEYS, a comma between them: each a key of 16 characters or
+/// more, or blake3: and its hash in hexadecimal. A key that may write may read. RUST_LOG says what is logged.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
-    /// The folder to serve, indexed first where it is new or has changed [default: the current one]
+    /// The folder to serve as the index "default", indexed first where it is new or has changed [default: the current one,
+    /// or with --data none]
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) path: Option<PathBuf>,
 
     /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:8765", value_name = "HOST:PORT")]
+    #[arg(long, default_value = "127.0.0.1:8765", value_name = "HOST:PORT", env = "LATEWOOD_ADDR")]
     pub(crate) addr: SocketAddr,
+
+    /// The folder for indexes that clients make, made if it is missing; without it they can make none
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "LATEWOOD_DATA")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Listen beyond this machine although there is no key: everybody who reaches the address may do everything
+    #[arg(long)]
+    pub(crate) allow_anonymous: bool,
+
+    /// A site whose pages may ask (CORS), as https://example.org; may be given more than once
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
+
+    /// Requests that may wait or compute at the same time; more are turned away with 429
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) max_requests: u32,
+
+    /// Megabytes of a request's body
+    #[arg(long, default_value_t = 32, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) max_body: u32,
+
+    /// Seconds that a request may take; a write that takes longer goes on as a task
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) timeout: u32,
+
+    /// Log in JSON
+    #[arg(long)]
+    pub(crate) log_json: bool,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,

@@ -39,6 +39,11 @@ impl CachedQueries {
         self.with(|known| known.queries.len())
     }
 
+    /// Bytes that they take, about.
+    pub fn bytes(&self) -> usize {
+        self.with(|known| known.bytes)
+    }
+
     /// Whether it remembers none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

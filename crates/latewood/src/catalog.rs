@@ -234,6 +234,11 @@ impl Runs {
 }
 
 impl FileRecord {
+    /// When it was modified or added, as `2026-03-01T12:00:00Z`.
+    pub fn modified(&self) -> String {
+        jiff::Timestamp::from_second(self.modified_ns.div_euclid(1_000_000_000)).unwrap_or_default().to_string()
+    }
+
     /// The ids of its passages.
     pub fn docs(&self) -> std::ops::Range<u64> {
         self.first_doc..self.first_doc + self.passages.len() as u64

@@ -170,6 +170,7 @@ pub struct DocumentWriter<'a> {
     index: &'a TextIndex,
     intake: Intake<'a>,
     passages: PassageOptions,
+    taken: usize,
     catalog: Catalog,
     /// The catalogue's documents, by id.
     files: BTreeMap<String, FileRecord>,
@@ -189,7 +190,7 @@ impl TextIndex {
         let intake = Intake::new(self, writer, &catalog);
         let passages = intake.passage_options(&passages);
         let files = std::mem::take(&mut catalog.files).into_iter().map(|file| (file.path.clone(), file)).collect();
-        Ok(DocumentWriter { index: self, intake, passages, catalog, files })
+        Ok(DocumentWriter { index: self, intake, passages, taken: 0, catalog, files })
     }
 }
 
@@ -234,12 +235,18 @@ impl DocumentWriter<'_> {
             passages,
             block,
         };
+        self.taken += record.passages.len();
         let before = self.files.insert(id, record);
         before.iter().for_each(|before| self.intake.forget(before));
         if self.intake.is_full() {
             self.intake.encode(monitor)?;
         }
         Ok(if before.is_some() { Put::Updated } else { Put::Added })
+    }
+
+    /// Passages of the documents added so far, without those that were there already.
+    pub fn passages(&self) -> usize {
+        self.taken
     }
 
     /// Deletes a document; whether it was there.

@@ -44,8 +44,12 @@ impl Reader {
         Ok(alignments.into_iter().map(one).collect())
     }
 
-    /// Says which word of `query` each row is.
-    pub(crate) fn name_query_tokens(&self, query: &str, hits: &mut [Hit]) -> Result<()> {
+    /// Says of hits found by [`Reader::search_embeddings`] which word of `query` each row is, `query` being the text that was
+    /// encoded.
+    ///
+    /// # Errors
+    /// When it cannot be tokenised.
+    pub fn name_query_tokens(&self, query: &str, hits: &mut [Hit]) -> Result<()> {
         let places = self.encoder.places(Side::Query, query)?;
         for found in hits.iter_mut().filter_map(|hit| hit.matches.as_mut()) {
             found.iter_mut().zip(&places).for_each(|(found, place)| found.query.clone_from(place));

@@ -184,7 +184,7 @@ fn value<'f>(file: &'f FileRecord, name: &str) -> Option<Cow<'f, Value>> {
         "id" | "path" => text(&file.path),
         "title" => text(file.title.as_deref()?),
         "kind" => text(&file.kind),
-        "modified" => text(&time(file.modified_ns)),
+        "modified" => text(&file.modified()),
         _ => file.metadata.get(name).map(Cow::Borrowed),
     }
 }
@@ -231,11 +231,6 @@ impl Order {
             Self::Lte => order.is_le(),
         })
     }
-}
-
-/// Nanoseconds since 1970 as `2026-03-01T12:00:00Z`.
-pub(crate) fn time(ns: i64) -> String {
-    jiff::Timestamp::from_second(ns.div_euclid(1_000_000_000)).unwrap_or_default().to_string()
 }
 
 #[cfg(test)]
@@ -329,6 +324,7 @@ mod tests {
 
     #[test]
     fn time_is_told_in_utc() {
+        let time = |modified_ns| FileRecord { modified_ns, ..file() }.modified();
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
         assert_eq!(time(1_772_366_400_999_999_999), "2026-03-01T12:00:00Z");
         assert_eq!(time(-1), "1969-12-31T23:59:59Z");

@@ -142,7 +142,7 @@ pub(crate) fn catalog_of(index: &TextIndex, payload: &[u8]) -> Result<Catalog> {
 }
 
 /// Word pieces that the model reads of a passage, `[CLS]` and `[SEP]` taken off.
-fn room(encoder: &dyn Encoder) -> usize {
+pub(crate) fn room(encoder: &dyn Encoder) -> usize {
     encoder.max_document_tokens().saturating_sub(2)
 }
 

@@ -139,24 +139,33 @@ impl TextIndex {
     }
 
     /// Takes an index that holds no document out of the file system again: for callers whose first sync found nothing
-    /// to index. Only the index's own files are deleted, and the folder if nothing else is in it.
+    /// to index.
+    ///
+    /// # Errors
+    /// As [`TextIndex::remove`].
+    pub fn remove_if_empty(self) -> Result<()> {
+        let catalog = Catalog::from_payload(self.index.searcher()?.payload(), self.path())?;
+        if catalog.is_some_and(|catalog| catalog.files.is_empty()) { self.remove() } else { Ok(()) }
+    }
+
+    /// Takes the index out of the file system: its own files, and the folder if nothing else is in it. Readers that are open
+    /// keep what they read.
     ///
     /// # Errors
     /// When another process is writing, or a file cannot be deleted.
-    pub fn remove_if_empty(self) -> Result<()> {
-        let writer = self.index.writer()?;
-        let catalog = Catalog::from_payload(writer.payload(), self.path())?;
-        if catalog.is_some_and(|catalog| catalog.files.is_empty()) {
-            let path = self.path();
-            for name in fs::read_dir(path).map_err(|e| Error::io("list", path, e))?.flatten().map(|e| e.file_name()) {
-                if name.to_str().is_some_and(is_own_file) {
-                    let file = path.join(&name);
-                    fs::remove_file(&file).map_err(|e| Error::io("delete", file, e))?;
-                }
-            }
-            // Fails where something else is in the folder, which then stays.
-            let _ = fs::remove_dir(path);
+    pub fn remove(self) -> Result<()> {
+        let _writer = self.index.writer()?;
+        let path = self.path();
+        let entries = fs::read_dir(path).map_err(|e| Error::io("list", path, e))?;
+        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        // Without a manifest there is no index: what a crash leaves is not taken for one.
+        names.sort_by_key(|name| name != "manifest.lw");
+        for name in names.iter().filter(|name| name.to_str().is_some_and(is_own_file)) {
+            let file = path.join(name);
+            fs::remove_file(&file).map_err(|e| Error::io("delete", file, e))?;
         }
+        // Fails where something else is in the folder, which then stays.
+        let _ = fs::remove_dir(path);
         Ok(())
     }
 
@@ -166,6 +175,11 @@ impl TextIndex {
     /// When the index is damaged.
     pub fn reader(&self) -> Result<Reader> {
         Reader::open(self)
+    }
+
+    /// What encodes documents and queries.
+    pub fn encoder(&self) -> &Arc<dyn Encoder> {
+        &self.encoder
     }
 
     /// The folder whose documents are indexed; the index's own where they were added one by one.

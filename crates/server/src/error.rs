@@ -1,17 +1,36 @@
 //! Errors as clients see them: a status, a stable code to program against, and a message to read.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use latewood::engine;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Seconds after which a client that was turned away may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// `{"error": {"code", "message"}}` with a status.
-#[derive(Debug)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
 pub struct ApiError {
     status: StatusCode,
     code: &'static str,
+    message: String,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorDetail {
+    /// Stable: what a program may rely on. The crate's documentation lists them.
+    #[schema(example = "bad_request")]
+    code: &'static str,
+    /// For people.
     message: String,
 }
 
@@ -29,50 +48,93 @@ impl ApiError {
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
+
+    /// What is there is in the way.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    /// Too much is under way.
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message)
+    }
+
+    /// More than the server takes.
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+    }
+
+    /// Not the client's fault.
+    pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
+    }
+
+    /// The server is going down.
+    pub(crate) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the server is stopping")
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        self.code
+    }
 }
 
 impl From<latewood::Error> for ApiError {
     fn from(error: latewood::Error) -> Self {
+        use latewood::Error;
         let message = error.to_string();
         match error {
-            latewood::Error::EmptyQuery => Self::new(StatusCode::BAD_REQUEST, "empty_query", message),
-            latewood::Error::QueryTooLong { .. } => Self::new(StatusCode::BAD_REQUEST, "query_too_long", message),
-            latewood::Error::Engine(error) => error.into(),
-            _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message),
+            Error::EmptyQuery => Self::new(StatusCode::BAD_REQUEST, "empty_query", message),
+            Error::QueryTooLong { .. } => Self::new(StatusCode::BAD_REQUEST, "query_too_long", message),
+            Error::BadDocument { .. } | Error::BadFilter { .. } => Self::bad_request(message),
+            Error::OfFolder { .. } | Error::NoFolder { .. } | Error::NoDocuments { .. } | Error::NotAnIndex { .. } => {
+                Self::conflict(message)
+            }
+            Error::Engine(error) => error.into(),
+            error if error.is_no_space() => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
+            _ => Self::internal(&message),
         }
     }
 }
 
 impl From<engine::Error> for ApiError {
     fn from(error: engine::Error) -> Self {
-        let (status, code) = match error {
-            engine::Error::DimMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "dimension_mismatch"),
-            engine::Error::NoRows
-            | engine::Error::Ragged { .. }
-            | engine::Error::NotFinite { .. }
-            | engine::Error::TooManyRows { .. }
-            | engine::Error::TooHeavy { .. }
-            | engine::Error::UnsupportedDim { .. }
-            | engine::Error::BadParameter { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+        use engine::Error;
+        let (status, code) = match &error {
+            Error::DimMismatch { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "dimension_mismatch"),
+            Error::NoRows
+            | Error::Ragged { .. }
+            | Error::NotFinite { .. }
+            | Error::NotUnit { .. }
+            | Error::TooManyRows { .. }
+            | Error::TooHeavy { .. }
+            | Error::UnsupportedDim { .. }
+            | Error::BadParameter { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+            Error::Cancelled => (StatusCode::CONFLICT, "cancelled"),
+            Error::IndexExists { .. } => (StatusCode::CONFLICT, "conflict"),
+            Error::Locked { .. } => (StatusCode::CONFLICT, "locked"),
+            error if error.is_no_space() => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         Self::new(status, code, error.to_string())
     }
 }
 
-impl From<JsonRejection> for ApiError {
-    fn from(rejection: JsonRejection) -> Self {
-        let code = match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => "payload_too_large",
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
-            _ => "bad_request",
-        };
-        Self::new(rejection.status(), code, rejection.body_text())
-    }
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": { "code": self.code, "message": self.message } }))).into_response()
+        if self.status.is_server_error() {
+            tracing::error!(code = self.code, "{}", self.message);
+        }
+        let busy = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let body = ErrorBody { error: ErrorDetail { code: self.code, message: self.message } };
+        let mut response = (self.status, Json(body)).into_response();
+        if busy {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
     }
 }

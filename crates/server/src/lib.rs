@@ -1,49 +1,57 @@
-//! The HTTP API: a small axum router over one text index.
+//! The HTTP API: an axum router over indexes.
 //!
-//! | request | answer |
-//! | --- | --- |
-//! | `GET /healthz` | `{"status": "ok"}` |
-//! | `GET /v1/status` | what is indexed, and by which model |
-//! | `POST /v1/search` | `{"query": TEXT}` or `{"embeddings": [[f32]]}`, and `"k"`: the best passages |
-//! | `GET /v1/documents/{id}` | one passage |
+//! [`router`] can be nested in another application; [`serve`] runs it alone. What there is, [`openapi`] tells; the same
+//! document is at `/openapi.json`, and to be read at `/docs`.
 //!
-//! Errors are `{"error": {"code", "message"}}` ([`error`]). Requests see the newest commit, at most a second late.
-//! [`router`] can be nested in another application; [`serve`] runs it alone.
+//! # What is where
+//!
+//! [`AppState`] holds the encoder and the indexes: one of a folder, perhaps, and those that clients make in the data folder.
+//! An answer to a write comes when it is searchable, or with a task to follow (`?wait=false`). Searches see the newest
+//! commit: one's own at once, another process's at most a second late.
+//!
+//! # Errors
+//!
+//! `{"error": {"code", "message"}}`. Codes are stable:
+//!
+//! | status | codes |
+//! | ---: | --- |
+//! | 400 | `bad_request`, `empty_query`, `query_too_long` |
+//! | 401, 403 | `unauthorized`, `forbidden` |
+//! | 404, 405 | `not_found`, `method_not_allowed` |
+//! | 409 | `conflict`, `locked` (another process is writing), `cancelled` |
+//! | 413, 415 | `payload_too_large`, `unsupported_media_type` |
+//! | 422 | `dimension_mismatch` |
+//! | 429 | `busy`: with `Retry-After` |
+//! | 500, 503, 507 | `internal`; `unavailable` (stopping), `timeout`, `index_unavailable` (damaged); `no_space` |
 
+mod auth;
+mod coalesce;
 mod error;
+mod guard;
+mod json;
+mod matrix;
+mod metrics;
 mod routes;
+mod serve;
+mod served;
 mod state;
-
-use std::future::Future;
-use std::io;
+mod tasks;
 
 use axum::Router;
-use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use utoipa::openapi::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
 
+pub use auth::{KeyError, Keys, Right};
 pub use error::ApiError;
-pub use state::AppState;
+pub use serve::serve;
+pub use state::{AppState, Limits, ServerOptions};
 
 /// The routes over `state`.
 pub fn router(state: AppState) -> Router {
-    Router::new()
-        .route("/healthz", get(routes::health))
-        .route("/v1/status", get(routes::status))
-        .route("/v1/search", post(routes::search))
-        .route("/v1/documents/{id}", get(routes::document))
-        .fallback(routes::unknown_path)
-        .method_not_allowed_fallback(routes::wrong_method)
-        .with_state(state)
+    routes::all(&state).merge(SwaggerUi::new("/docs").url("/openapi.json", openapi()))
 }
 
-/// Serves [`router`] on `listener` until `stop` ends, then finishes the requests under way.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    state: AppState,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(state)).with_graceful_shutdown(stop).await
+/// The description of all routes.
+pub fn openapi() -> OpenApi {
+    routes::openapi()
 }

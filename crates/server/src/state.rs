@@ -1,89 +1,355 @@
-//! What all requests share.
+//! What all requests share: the indexes, the encoder, and how much may be under way.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use latewood::{Reader, TextIndex};
+use latewood::device::Opened;
+use latewood::encoder::{CachedQueries, Encoder};
+use latewood::engine::IndexOptions;
+use latewood::ingest::PassageOptions;
+use latewood::{Location, Reader, TextIndex};
+use rayon::ThreadPoolBuilder;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
+use crate::auth::Keys;
+use crate::coalesce::QueryEncoder;
 use crate::error::ApiError;
-
-/// How often the index is asked for a newer commit.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use crate::metrics::{IndexFigures, Metrics};
+use crate::served::{Served, Writers};
+use crate::tasks::Tasks;
 
 /// Memory for queries that may be asked again: several thousand of them.
 const QUERY_CACHE_BYTES: usize = 64 << 20;
+/// Bytes of an index's name.
+const MAX_NAME: usize = 64;
 
-/// An open index. Cheap to clone.
+/// How much a server takes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Requests that may wait or compute at the same time; more are turned away (429).
+    pub concurrent_requests: usize,
+    /// How long a request may take, a write excepted, which goes on as a task.
+    pub request_time: Duration,
+    /// Hits of a search.
+    pub k: usize,
+    /// Queries of a search.
+    pub queries: usize,
+    /// Texts of a request to rerank or encode.
+    pub texts: usize,
+    /// Documents of a request to add.
+    pub documents: usize,
+    /// Documents of an index that may wait to be written; more are turned away (429).
+    pub waiting_documents: usize,
+    /// Connections; more wait until one ends.
+    pub connections: usize,
+    /// How long a client may take for the head of a request.
+    pub header_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 32 << 20,
+            concurrent_requests: 256,
+            request_time: Duration::from_secs(60),
+            k: 1000,
+            queries: 100,
+            texts: 1000,
+            documents: 10_000,
+            waiting_documents: 50_000,
+            connections: 16_384,
+            header_time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a server is to be.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ServerOptions {
+    /// The folder of the indexes that clients make, each in a folder of its own; without one, none can be made.
+    pub data: Option<PathBuf>,
+    /// How much it takes.
+    pub limits: Limits,
+    /// Who may ask; everybody if there are none.
+    pub keys: Keys,
+    /// How texts are split.
+    pub passages: PassageOptions,
+    /// Other sites whose pages may ask (CORS): `https://example.org`, or `*`. None unless said.
+    pub allowed_origins: Vec<String>,
+}
+
+/// A server's state. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Inner>);
 
 struct Inner {
-    index: TextIndex,
-    current: Mutex<Current>,
+    encoder: Arc<CachedQueries>,
+    queries: Arc<QueryEncoder>,
+    device: Option<Opened>,
+    options: ServerOptions,
+    indexes: RwLock<BTreeMap<String, Slot>>,
+    tasks: Tasks,
+    metrics: Metrics,
+    writers: Writers,
     /// Requests that compute at the same time: more would only share the same cores.
     permits: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
+    started: Instant,
+    answers: AtomicU64,
 }
 
-struct Current {
-    reader: Reader,
-    looked: Instant,
+/// An index, or why it cannot be opened.
+#[derive(Clone)]
+enum Slot {
+    Open(Arc<Served>),
+    Broken(String),
 }
 
 impl AppState {
-    /// Opens a reader of `index`.
+    /// A server that encodes with `encoder` and searches on `device`, the processor if there is none, with the indexes that
+    /// its data folder holds. One that cannot be opened is listed as such, and does not keep others from being served.
     ///
     /// # Errors
-    /// When the index is damaged.
-    pub fn new(index: TextIndex) -> latewood::Result<Self> {
-        let index = index.remembering_queries(QUERY_CACHE_BYTES);
-        let current = Mutex::new(Current { reader: index.reader()?, looked: Instant::now() });
-        let permits = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
-        Ok(Self(Arc::new(Inner { index, current, permits })))
+    /// When the data folder cannot be made or read.
+    pub fn new(encoder: Arc<dyn Encoder>, device: Option<Opened>, options: ServerOptions) -> latewood::Result<Self> {
+        let metrics = Metrics::new();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let pool =
+            ThreadPoolBuilder::new().num_threads(cores.div_ceil(2)).thread_name(|i| format!("write-{i}")).build();
+        let io = |action, e: std::io::Error| latewood::Error::Io {
+            action,
+            path: options.data.clone().unwrap_or_default(),
+            source: e,
+        };
+        let pool = pool.map_err(|e| io("start threads for", std::io::Error::other(e)))?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (tracker, passages) = (TaskTracker::new(), options.passages.clone());
+        let writers = Writers { pool: Arc::new(pool), tracker, stopping, metrics: metrics.clone(), passages };
+        let encoder = Arc::new(CachedQueries::new(encoder, QUERY_CACHE_BYTES));
+        let in_flight = Arc::new(Semaphore::new(options.limits.concurrent_requests));
+        let folders = match &options.data {
+            Some(data) => {
+                std::fs::create_dir_all(data).map_err(|e| io("create", e))?;
+                std::fs::read_dir(data).map_err(|e| io("list", e))?.flatten().map(|entry| entry.path()).collect()
+            }
+            None => Vec::new(),
+        };
+        let state = Self(Arc::new(Inner {
+            queries: Arc::new(QueryEncoder::new(encoder.clone(), metrics.clone())),
+            encoder,
+            device,
+            options,
+            indexes: RwLock::default(),
+            tasks: Tasks::default(),
+            metrics,
+            writers,
+            permits: Arc::new(Semaphore::new(cores)),
+            in_flight,
+            started: Instant::now(),
+            answers: AtomicU64::new(1),
+        }));
+        folders.iter().for_each(|folder| state.open(folder));
+        Ok(state)
     }
 
-    /// Runs `work` on a thread that may block, with a reader of the newest commit.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Opens an index of the data folder, if that is what `folder` is.
+    fn open(&self, folder: &Path) {
+        let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if check_name(name).is_err() || !folder.join("manifest.lw").is_file() {
+            return;
+        }
+        let location = Location { root: None, index: folder.into(), asked: None };
+        let opened = TextIndex::open(location, self.0.encoder.clone()).and_then(|index| self.served(name, index));
+        let slot = opened.map_or_else(|e| Slot::Broken(e.to_string()), Slot::Open);
+        if let Slot::Broken(error) = &slot {
+            tracing::error!(index = name, "not served: {error}");
+        }
+        self.write_indexes().insert(name.into(), slot);
+    }
+
+    /// Serves `index` under `name` too: that of a folder, for example.
+    ///
+    /// # Errors
+    /// When it is damaged, or the name is taken or is none.
+    pub fn serve_index(&self, name: &str, index: TextIndex) -> Result<(), ApiError> {
+        check_name(name)?;
+        let served = self.served(name, index)?;
+        let mut indexes = self.write_indexes();
+        if indexes.contains_key(name) {
+            return Err(ApiError::conflict(format!("there is an index {name:?} already")));
+        }
+        indexes.insert(name.into(), Slot::Open(served));
+        Ok(())
+    }
+
+    fn served(&self, name: &str, index: TextIndex) -> latewood::Result<Arc<Served>> {
+        let index = match &self.0.device {
+            Some(device) => index.on(device),
+            None => index,
+        };
+        Served::new(name.into(), index, self.0.writers.clone())
+    }
+
+    /// Makes an index in the data folder.
+    pub(crate) fn create(&self, name: &str, bits: u32, fine: bool) -> Result<Arc<Served>, ApiError> {
+        check_name(name)?;
+        let Some(data) = &self.0.options.data else {
+            return Err(ApiError::conflict(
+                "this server keeps no indexes of clients: start it with a data folder (--data DIR)",
+            ));
+        };
+        // Held throughout: of two requests for one name, one is told.
+        let mut indexes = self.write_indexes();
+        if indexes.contains_key(name) {
+            return Err(ApiError::conflict(format!("there is an index {name:?} already")));
+        }
+        let encoder = self.0.encoder.clone();
+        let options = IndexOptions::new(encoder.dim()).bits(bits).fine(fine);
+        let served = self.served(name, TextIndex::create(&data.join(name), encoder, options)?)?;
+        indexes.insert(name.into(), Slot::Open(served.clone()));
+        Ok(served)
+    }
+
+    /// Deletes an index that clients made.
+    pub(crate) fn delete(&self, name: &str) -> Result<(), ApiError> {
+        let served = self.index(name)?;
+        let own = self.0.options.data.as_ref().is_some_and(|data| served.index().path() == data.join(name));
+        if !own {
+            return Err(ApiError::conflict(format!(
+                "index {name:?} is not of this server's data folder: it is served, not kept"
+            )));
+        }
+        self.write_indexes().remove(name);
+        Ok(served.delete()?)
+    }
+
+    /// The index `name`.
+    pub(crate) fn index(&self, name: &str) -> Result<Arc<Served>, ApiError> {
+        let slot = self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        match slot {
+            Some(Slot::Open(served)) => Ok(served),
+            Some(Slot::Broken(error)) => {
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_unavailable", error))
+            }
+            None => Err(ApiError::not_found(format!("there is no index {name:?}"))),
+        }
+    }
+
+    /// All indexes by name, or why one cannot be opened.
+    pub(crate) fn list(&self) -> Vec<(String, Result<Arc<Served>, String>)> {
+        let one = |(name, slot)| match slot {
+            Slot::Open(served) => (name, Ok(served)),
+            Slot::Broken(error) => (name, Err(error)),
+        };
+        self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).clone().into_iter().map(one).collect()
+    }
+
+    pub(crate) fn figures(&self) -> Vec<(String, IndexFigures)> {
+        self.list().into_iter().filter_map(|(name, served)| Some((name, served.ok()?.figures()))).collect()
+    }
+
+    fn write_indexes(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Slot>> {
+        self.0.indexes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` on a thread that may block, one for each core at a time.
+    pub(crate) async fn compute<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Reader) -> Result<T, ApiError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let permit = self.0.permits.clone().acquire_owned().await.map_err(|e| internal(&e))?;
-        let inner = self.0.clone();
+        let permit = self.0.permits.clone().acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
         let work = move || {
             // Held until the work is done, even where the client has gone and nobody awaits it.
             let _permit = permit;
-            work(&inner.reader()?)
+            work()
         };
-        tokio::task::spawn_blocking(work).await.map_err(|e| internal(&e))?
+        tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
+    }
+
+    /// [`AppState::compute`] with a reader of the newest commit of `index`.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        index: &Arc<Served>,
+        work: impl FnOnce(&Reader) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let index = index.clone();
+        self.compute(move || work(&index.reader()?)).await
+    }
+
+    /// Stops: writes that clients wait for are finished, others end after the commit under way.
+    pub(crate) async fn stop(&self) {
+        self.0.writers.stopping.store(true, Ordering::Relaxed);
+        self.0.writers.tracker.close();
+        self.0.writers.tracker.wait().await;
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.writers.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn encoder(&self) -> &Arc<CachedQueries> {
+        &self.0.encoder
+    }
+
+    pub(crate) fn queries(&self) -> &Arc<QueryEncoder> {
+        &self.0.queries
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.options.limits
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.0.options.keys
+    }
+
+    pub(crate) fn allowed_origins(&self) -> &[String] {
+        &self.0.options.allowed_origins
+    }
+
+    pub(crate) fn in_flight(&self) -> &Arc<Semaphore> {
+        &self.0.in_flight
+    }
+
+    pub(crate) fn backend(&self) -> String {
+        self.0.device.as_ref().map_or_else(|| "cpu".into(), |device| device.reason.clone())
+    }
+
+    /// A number that no other answer has.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.0.answers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
     }
 }
 
-fn internal(error: &dyn std::fmt::Display) -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-}
-
-impl Inner {
-    /// The reader of the newest commit, opened anew where there is a newer one; others go on with the old meanwhile.
-    fn reader(&self) -> latewood::Result<Reader> {
-        let reader = {
-            let mut current = self.current();
-            if current.looked.elapsed() < LOOK_EVERY {
-                return Ok(current.reader.clone());
-            }
-            current.looked = Instant::now();
-            current.reader.clone()
-        };
-        if self.index.engine().version()? == reader.version() {
-            return Ok(reader);
-        }
-        let newer = self.index.reader()?;
-        self.current().reader = newer.clone();
-        Ok(newer)
+/// A name that is a folder's name on every system, and nothing else.
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    let starts = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if starts && name.len() <= MAX_NAME && name.bytes().all(fits) {
+        return Ok(());
     }
-
-    fn current(&self) -> MutexGuard<'_, Current> {
-        // What is inside is replaced whole: a panic elsewhere leaves it as it was.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    let text =
+        format!("{name:?} is no name of an index: 1 to {MAX_NAME} of a-z, 0-9, - and _, a letter or digit first");
+    Err(ApiError::bad_request(text))
 }

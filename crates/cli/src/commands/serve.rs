@@ -1,38 +1,94 @@
-//! `latewood serve`
+//! `latewood serve`, `latewood openapi`
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Context;
-use latewood::device::Device;
-use latewood_server::AppState;
+use anyhow::{Context, bail};
+use latewood::device::{Device, Opened};
+use latewood::{Location, TextIndex};
+use latewood_server::{AppState, Keys, Right, ServerOptions};
 use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, ServeArgs};
-use crate::output;
+use crate::model;
+
+/// The index of the folder that is served.
+const FOLDER_INDEX: &str = "default";
 
 pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let options = options(own)?;
+    if !own.addr.ip().is_loopback() && options.keys.is_empty() && !own.allow_anonymous {
+        bail!(
+            "{} is reachable from other machines, and there is no key: set LATEWOOD_WRITE_KEYS (and LATEWOOD_READ_KEYS), or \
+             say --allow-anonymous",
+            own.addr
+        );
+    }
+    log(own);
     // The address first: a taken port should be known before an hour of indexing.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the server")?;
     let listener =
         runtime.block_on(TcpListener::bind(own.addr)).with_context(|| format!("cannot listen on {}", own.addr))?;
     let addr = listener.local_addr().context("cannot tell the address")?;
-    if !addr.ip().is_loopback() {
-        output::note(
-            args.quiet,
-            &format!("warning: {addr} is reachable from other machines, and there is no access control"),
-        );
-    }
     let device = super::device(args, Device::Auto)?;
-    let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &device)?;
-    super::refresh(args, &index)?;
-    let state = AppState::new(index)?;
+    let state = state(args, own, &device, options)?;
     // On stdout, so that a script that asked for port 0 can read it.
     writeln!(io::stdout(), "listening on http://{addr}")?;
     io::stdout().flush()?;
     runtime.block_on(latewood_server::serve(listener, state, stopped())).context("the server failed")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens what is to be served: a folder, if there is one, and the indexes of the data folder.
+fn state(args: &Args, own: &ServeArgs, device: &Opened, options: ServerOptions) -> anyhow::Result<AppState> {
+    if own.path.is_none() && args.index.is_none() && own.data.is_some() {
+        let encoder = model::load(args, &own.encoder, None, device)?;
+        return Ok(AppState::new(encoder, Some(device.clone()), options)?);
+    }
+    let location = Location::find(own.path.as_deref(), args.index.as_deref())?;
+    let encoder = model::load(args, &own.encoder, TextIndex::model(&location)?.as_deref(), device)?;
+    let state = AppState::new(encoder.clone(), Some(device.clone()), options)?;
+    let index = TextIndex::open_or_create(location, encoder)?.on(device);
+    super::refresh(args, &index)?;
+    state.serve_index(FOLDER_INDEX, index)?;
+    Ok(state)
+}
+
+fn options(own: &ServeArgs) -> anyhow::Result<ServerOptions> {
+    let mut options = ServerOptions::default();
+    options.data.clone_from(&own.data);
+    options.allowed_origins.clone_from(&own.allow_origin);
+    options.limits.concurrent_requests = own.max_requests as usize;
+    options.limits.body_bytes = own.max_body as usize * 1_000_000;
+    options.limits.request_time = Duration::from_secs(own.timeout.into());
+    options.keys = keys()?;
+    Ok(options)
+}
+
+/// The keys in the environment, where lists of processes do not show them.
+fn keys() -> anyhow::Result<Keys> {
+    let mut keys = Keys::default();
+    for (variable, right) in [("LATEWOOD_READ_KEYS", Right::Read), ("LATEWOOD_WRITE_KEYS", Right::Write)] {
+        let Ok(value) = std::env::var(variable) else { continue };
+        for (at, key) in value.split(',').map(str::trim).filter(|key| !key.is_empty()).enumerate() {
+            keys.add(right, key).with_context(|| format!("{variable}, key {}", at + 1))?;
+        }
+    }
+    Ok(keys)
+}
+
+/// Logs to stderr. What a request does is logged where RUST_LOG asks for it.
+fn log(own: &ServeArgs) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if own.log_json {
+        log.json().init();
+    } else {
+        log.with_ansi(io::stderr().is_terminal()).init();
+    }
 }
 
 /// Ends at Ctrl-C or, on Unix, at the signal that service managers send.
@@ -49,4 +105,9 @@ async fn stopped() {
         }
     }
     let _ = tokio::signal::ctrl_c().await;
+}
+
+pub(crate) fn openapi() -> anyhow::Result<ExitCode> {
+    writeln!(io::stdout(), "{}", latewood_server::openapi().to_pretty_json()?)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,73 @@
+//! What keeps one request from hurting the others: a limit to how many there are, a time, and an end to panics.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tower_http::request_id::RequestId;
+use tracing::Instrument;
+
+use crate::error::ApiError;
+use crate::state::AppState;
+
+/// Turns requests away when too many are under way: an endless queue would help nobody.
+pub(crate) async fn within_limit(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let Ok(_permit) = state.in_flight().clone().try_acquire_owned() else {
+        let most = state.limits().concurrent_requests;
+        return ApiError::busy(format!("{most} requests are under way: try again in a moment")).into_response();
+    };
+    let in_flight = Counted::new(&state);
+    let response = next.run(request).await;
+    drop(in_flight);
+    response
+}
+
+/// A request under way, until it is dropped: a client that goes away ends it at any point.
+struct Counted(AppState);
+
+impl Counted {
+    fn new(state: &AppState) -> Self {
+        state.metrics().in_flight.inc();
+        Self(state.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.metrics().in_flight.dec();
+    }
+}
+
+/// Ends requests that take too long.
+pub(crate) async fn within_time(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let limit = state.limits().request_time;
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let text = format!("the request took longer than {} s", limit.as_secs_f32());
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", text).into_response()
+        }
+    }
+}
+
+/// The answer to a request that made a handler panic.
+pub(crate) fn panicked(_: Box<dyn Any + Send>) -> Response {
+    ApiError::internal(&"the request made the server panic: this is a bug").into_response()
+}
+
+/// Logs each request, with its id.
+pub(crate) async fn traced(request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or("");
+    let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    async move {
+        let start = Instant::now();
+        let response = next.run(request).await;
+        tracing::info!(status = response.status().as_u16(), ms = start.elapsed().as_secs_f64() * 1e3);
+        response
+    }
+    .instrument(span)
+    .await
+}

@@ -1,0 +1,296 @@
+//! Token embeddings and tokens, in the shapes of OpenAI's and of text-embeddings-inference's interface.
+
+use axum::Json;
+use axum::extract::State;
+use latewood::encoder::{EncodedDocument, EncodedQuery, Encoder};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::EMBED;
+use crate::error::{ApiError, ErrorBody};
+use crate::json::Body;
+use crate::matrix::Packed;
+use crate::state::AppState;
+
+/// One text, or several.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Texts {
+    fn read(self, state: &AppState) -> Result<Vec<String>, ApiError> {
+        let (texts, most) = (self.into_vec(), state.limits().texts);
+        match texts.len() {
+            0 => Err(ApiError::bad_request("there is no text")),
+            count if count > most => Err(ApiError::too_large(format!("{count} texts, and a request may have {most}"))),
+            _ => Ok(texts),
+        }
+    }
+
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// Which of the two a text is: ColBERT encodes them differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum InputType {
+    Query,
+    Document,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+/// Texts to be encoded, as in OpenAI's interface, and which of the two they are.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct EmbeddingsRequest {
+    input: Texts,
+    /// `query` or `document`. A late-interaction model has a vector for each token and none for the text: that it is
+    /// wanted so must be said.
+    input_type: Option<InputType>,
+    /// Rows of numbers, or bytes in base64 with their shape.
+    #[serde(default)]
+    encoding_format: Encoding,
+    /// Accepted and ignored: the server has one model.
+    #[allow(dead_code, reason = "a part of the interface")]
+    model: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EmbeddingsResponse {
+    object: &'static str,
+    data: Vec<EmbeddingObject>,
+    model: String,
+    usage: EmbeddingUsage,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct EmbeddingObject {
+    object: &'static str,
+    index: usize,
+    embedding: TokenRows,
+}
+
+/// `[n, dim]`, a row for each token that the model keeps.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum TokenRows {
+    Rows(Vec<Vec<f32>>),
+    Packed(Packed),
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct EmbeddingUsage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+/// Rows `[n, dim]`, and the tokens of the text.
+struct Encoded {
+    values: Vec<f32>,
+    tokens: usize,
+}
+
+fn encode(encoder: &dyn Encoder, side: InputType, texts: &[String]) -> Result<Vec<Encoded>, ApiError> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let query = |q: EncodedQuery| Encoded { values: q.embeddings.values().to_vec(), tokens: q.tokens };
+    let document = |d: EncodedDocument| Encoded { values: d.embeddings.into_values(), tokens: d.tokens };
+    let failed = |e| ApiError::from(latewood::Error::from(e));
+    Ok(match side {
+        InputType::Query => encoder.encode_queries(&texts).map_err(failed)?.into_iter().map(query).collect(),
+        InputType::Document => encoder.encode_documents(&texts).map_err(failed)?.into_iter().map(document).collect(),
+    })
+}
+
+/// Encode texts into token embeddings
+#[utoipa::path(post, path = "/v1/embeddings", tag = EMBED, request_body = EmbeddingsRequest, responses(
+    (status = 200, body = EmbeddingsResponse),
+    (status = 400, body = ErrorBody, description = "`input_type` is missing, for example"),
+    (status = 413, body = ErrorBody),
+    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+))]
+pub(crate) async fn embeddings(
+    State(state): State<AppState>,
+    body: Body<EmbeddingsRequest>,
+) -> Result<Json<EmbeddingsResponse>, ApiError> {
+    let Body(request) = body;
+    let Some(side) = request.input_type else {
+        return Err(ApiError::bad_request(
+            "this model gives a vector for each token, not one for the text: say that you want them with \
+             \"input_type\": \"query\" or \"document\"",
+        ));
+    };
+    let texts = request.input.read(&state)?;
+    let encoder = state.encoder().clone();
+    let (dim, packed) = (encoder.dim(), request.encoding_format == Encoding::Base64);
+    let encoded = state.compute(move || encode(&*encoder, side, &texts)).await?;
+    let tokens = encoded.iter().map(|encoded| encoded.tokens).sum();
+    let object = |(index, encoded): (usize, Encoded)| {
+        let embedding = match packed {
+            true => TokenRows::Packed(Packed::new(&encoded.values, dim)),
+            false => TokenRows::Rows(rows(&encoded.values, dim)),
+        };
+        EmbeddingObject { object: "embedding", index, embedding }
+    };
+    Ok(Json(EmbeddingsResponse {
+        object: "list",
+        data: encoded.into_iter().enumerate().map(object).collect(),
+        model: state.encoder().model_id().as_str().into(),
+        usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
+    }))
+}
+
+fn rows(values: &[f32], dim: usize) -> Vec<Vec<f32>> {
+    values.chunks_exact(dim).map(<[f32]>::to_vec).collect()
+}
+
+/// Texts to be encoded, as in text-embeddings-inference.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct EmbedAllRequest {
+    inputs: Texts,
+    /// `query` or `document`; documents unless said.
+    #[serde(default = "documents")]
+    input_type: InputType,
+}
+
+fn documents() -> InputType {
+    InputType::Document
+}
+
+/// Encode texts into token embeddings, as text-embeddings-inference does
+#[utoipa::path(post, path = "/embed_all", tag = EMBED, request_body = EmbedAllRequest, responses(
+    (status = 200, body = Vec<Vec<Vec<f32>>>, description = "For each text its rows"),
+    (status = 400, body = ErrorBody),
+    (status = 413, body = ErrorBody),
+    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+))]
+pub(crate) async fn embed_all(
+    State(state): State<AppState>,
+    body: Body<EmbedAllRequest>,
+) -> Result<Json<Vec<Vec<Vec<f32>>>>, ApiError> {
+    let Body(EmbedAllRequest { inputs, input_type }) = body;
+    let (texts, encoder) = (inputs.read(&state)?, state.encoder().clone());
+    let dim = encoder.dim();
+    let encoded = state.compute(move || encode(&*encoder, input_type, &texts)).await?;
+    Ok(Json(encoded.iter().map(|encoded| rows(&encoded.values, dim)).collect()))
+}
+
+/// Texts to be taken apart.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct TokenizeRequest {
+    inputs: Texts,
+    /// Whether to list special tokens, too.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    add_special_tokens: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A token, as text-embeddings-inference tells of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Token {
+    id: u32,
+    text: String,
+    special: bool,
+    /// First byte of the text; null for special tokens.
+    start: Option<usize>,
+    /// One past the last byte.
+    stop: Option<usize>,
+}
+
+/// Take texts apart into tokens
+#[utoipa::path(post, path = "/tokenize", tag = EMBED, request_body = TokenizeRequest, responses(
+    (status = 200, body = Vec<Vec<Token>>, description = "For each text its tokens"),
+    (status = 400, body = ErrorBody),
+    (status = 413, body = ErrorBody),
+    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+))]
+pub(crate) async fn tokenize(
+    State(state): State<AppState>,
+    body: Body<TokenizeRequest>,
+) -> Result<Json<Vec<Vec<Token>>>, ApiError> {
+    let Body(TokenizeRequest { inputs, add_special_tokens }) = body;
+    let (texts, encoder) = (inputs.read(&state)?, state.encoder().clone());
+    let all = state.compute(move || {
+        let tokenizer =
+            encoder.tokenizer().ok_or_else(|| ApiError::not_found("the model tells nothing of its tokens"))?;
+        let special = |ids: &[u32]| -> Vec<Token> {
+            let ids = if add_special_tokens { ids } else { &[] };
+            let token = |&id| Token {
+                id,
+                text: tokenizer.piece(id).unwrap_or_default(),
+                special: true,
+                start: None,
+                stop: None,
+            };
+            ids.iter().map(token).collect()
+        };
+        let (opening, closing) = tokenizer.special_ids();
+        let one = |text: &String| {
+            let pieces = tokenizer.pieces(text).map_err(|e| ApiError::from(latewood::Error::from(e)))?;
+            let piece = |(id, place): (u32, std::ops::Range<usize>)| Token {
+                id,
+                text: text[place.clone()].into(),
+                special: false,
+                start: Some(place.start),
+                stop: Some(place.end),
+            };
+            let mut tokens = special(opening);
+            tokens.extend(pieces.into_iter().map(piece));
+            tokens.extend(special(closing));
+            Ok(tokens)
+        };
+        texts.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
+    });
+    all.await.map(Json)
+}
+
+/// The model and the limits, as text-embeddings-inference tells of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Info {
+    model_id: String,
+    /// Values a token embedding.
+    dim: usize,
+    max_query_tokens: usize,
+    /// Tokens of a document's passage.
+    max_input_length: usize,
+    max_client_batch_size: usize,
+    max_concurrent_requests: usize,
+    version: &'static str,
+    /// Where it computes.
+    device: String,
+    uptime_seconds: u64,
+}
+
+/// Say which model there is, and how much the server takes
+#[utoipa::path(get, path = "/info", tag = EMBED, responses((status = 200, body = Info)))]
+pub(crate) async fn info(State(state): State<AppState>) -> Json<Info> {
+    let (encoder, limits) = (state.encoder(), state.limits());
+    Json(Info {
+        model_id: encoder.model_id().as_str().into(),
+        dim: encoder.dim(),
+        max_query_tokens: encoder.max_query_tokens(),
+        max_input_length: encoder.max_document_tokens(),
+        max_client_batch_size: limits.texts,
+        max_concurrent_requests: limits.concurrent_requests,
+        version: env!("CARGO_PKG_VERSION"),
+        device: state.backend(),
+        uptime_seconds: state.uptime().as_secs(),
+    })
+}

@@ -1,0 +1,267 @@
+//! Reranking, in the shapes that clients already speak: Cohere's, Jina's and text-embeddings-inference's.
+//!
+//! One handler serves all paths. `documents` (Cohere, Jina) is answered with `results`, `texts` (text-embeddings-inference)
+//! with a bare list. Documents of an index may be named by id instead (`index` and `ids`): they are scored as they are
+//! stored, and none is encoded. Fields that these services know and that change nothing here are accepted and ignored.
+
+use axum::Json;
+use axum::extract::State;
+use latewood::encoder::Encoder;
+use latewood::score_texts;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::RERANK;
+use crate::error::{ApiError, ErrorBody};
+use crate::json::Body;
+use crate::state::AppState;
+
+/// Texts to be put in order. Give `documents`, `texts`, or `index` and `ids`.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct RerankRequest {
+    /// What they are to fit.
+    #[schema(example = "how hot is a kiln?")]
+    query: String,
+    /// As Cohere and Jina have it: texts, or objects with a `text`.
+    documents: Option<Vec<RerankDocument>>,
+    /// As text-embeddings-inference has it.
+    texts: Option<Vec<String>>,
+    /// The index of documents that are there already.
+    index: Option<String>,
+    /// Their ids.
+    ids: Option<Vec<String>>,
+    /// How many to return; all unless said.
+    #[schema(minimum = 1)]
+    top_n: Option<usize>,
+    /// Whether to return their texts.
+    #[serde(default)]
+    return_documents: bool,
+    /// Whether to return their texts, as text-embeddings-inference has it.
+    #[serde(default)]
+    return_text: bool,
+    /// Whether scores are sums of cosines over the query's tokens instead of their mean, cut off at 0.
+    #[serde(default)]
+    raw_scores: bool,
+    /// Of objects, the fields to read instead of `text`, one after the other.
+    rank_fields: Option<Vec<String>>,
+    /// Accepted and ignored: the server has one model.
+    #[allow(dead_code, reason = "a part of the interface")]
+    model: Option<String>,
+}
+
+/// A text, or an object that has one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum RerankDocument {
+    Text(String),
+    #[schema(value_type = Object)]
+    Object(Map<String, Value>),
+}
+
+/// The order, in the shape that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum RerankResponse {
+    Results(RerankResults),
+    Ranks(Vec<Rank>),
+}
+
+/// As Cohere and Jina answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RerankResults {
+    /// Of this answer.
+    id: String,
+    model: String,
+    /// Best first.
+    results: Vec<RerankResult>,
+    meta: Meta,
+    usage: Usage,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct RerankResult {
+    /// Its place in the request.
+    index: usize,
+    /// The mean, over the query's tokens, of the best cosine, in [0, 1].
+    relevance_score: f32,
+    /// Its id, if it was named by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<TextObject>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct TextObject {
+    text: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Meta {
+    api_version: ApiVersion,
+    billed_units: BilledUnits,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ApiVersion {
+    version: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct BilledUnits {
+    search_units: u32,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Usage {
+    total_tokens: usize,
+}
+
+/// As text-embeddings-inference answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Rank {
+    /// Its place in the request.
+    index: usize,
+    score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+/// Something that was scored.
+struct Scored {
+    index: usize,
+    score: f32,
+    id: Option<String>,
+    text: String,
+}
+
+/// Put texts in order by a query
+#[utoipa::path(post, path = "/v2/rerank", tag = RERANK, request_body = RerankRequest, responses(
+    (status = 200, body = RerankResponse, description = "`results` for `documents` and `ids`, a bare list for `texts`"),
+    (status = 400, body = ErrorBody),
+    (status = 404, body = ErrorBody, description = "There is no such index"),
+    (status = 413, body = ErrorBody),
+    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+))]
+pub(crate) async fn rerank(
+    State(state): State<AppState>,
+    body: Body<RerankRequest>,
+) -> Result<Json<RerankResponse>, ApiError> {
+    let Body(request) = body;
+    if request.top_n == Some(0) {
+        return Err(ApiError::bad_request("top_n is 0: it must be at least 1"));
+    }
+    let bare = request.texts.is_some();
+    let with_text = request.return_documents || request.return_text;
+    let (query, top_n, raw) = (request.query.clone(), request.top_n, request.raw_scores);
+    let (embeddings, _) = state.queries().encode(std::slice::from_ref(&query)).await?;
+    let query_rows = embeddings[0].len();
+    let mut scored = score(&state, request, embeddings).await?;
+    scored.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    scored.truncate(top_n.unwrap_or(usize::MAX));
+    state.metrics().reranked(&scored.iter().map(|scored| scored.index).collect::<Vec<_>>());
+    let score_of = |scored: &Scored| match raw {
+        true => scored.score * query_rows as f32,
+        false => scored.score.clamp(0.0, 1.0),
+    };
+    if bare {
+        let rank = |scored: Scored| {
+            let score = score_of(&scored);
+            Rank { index: scored.index, score, text: with_text.then_some(scored.text) }
+        };
+        return Ok(Json(RerankResponse::Ranks(scored.into_iter().map(rank).collect())));
+    }
+    let total_tokens = state.encoder().count_tokens(&query);
+    let result = |scored: Scored| RerankResult {
+        index: scored.index,
+        relevance_score: score_of(&scored),
+        document_id: scored.id,
+        document: with_text.then_some(TextObject { text: scored.text }),
+    };
+    Ok(Json(RerankResponse::Results(RerankResults {
+        id: format!("rerank-{:016x}", state.next_id()),
+        model: state.encoder().model_id().as_str().into(),
+        results: scored.into_iter().map(result).collect(),
+        meta: Meta { api_version: ApiVersion { version: "2" }, billed_units: BilledUnits { search_units: 1 } },
+        usage: Usage { total_tokens },
+    })))
+}
+
+async fn score(
+    state: &AppState,
+    request: RerankRequest,
+    query: Vec<latewood::engine::QueryEmbeddings>,
+) -> Result<Vec<Scored>, ApiError> {
+    let RerankRequest { documents, texts, index, ids, rank_fields, .. } = request;
+    match (documents, texts, index, ids) {
+        (Some(documents), None, None, None) => {
+            let read = |(at, document)| text_of(at, document, rank_fields.as_deref());
+            let texts = documents.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+            score_given(state, texts, query).await
+        }
+        (None, Some(texts), None, None) => score_given(state, texts, query).await,
+        (None, None, index, Some(ids)) => {
+            let served = state.index(index.as_deref().unwrap_or(super::search::DEFAULT_INDEX))?;
+            check_count(ids.len(), state.limits().documents)?;
+            let rerank = move |reader: &latewood::Reader| {
+                let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
+                let hits = reader.rerank(&query[0], &wanted)?;
+                let place = |path: &str| ids.iter().position(|id| id == path).unwrap_or_default();
+                let scored = hits.into_iter().map(|hit| Scored {
+                    index: place(&hit.passage.path),
+                    score: hit.score,
+                    text: hit.passage.text,
+                    id: Some(hit.passage.path),
+                });
+                Ok(scored.collect())
+            };
+            state.read(&served, rerank).await
+        }
+        _ => Err(ApiError::bad_request("give \"documents\", or \"texts\", or \"index\" and \"ids\"")),
+    }
+}
+
+async fn score_given(
+    state: &AppState,
+    texts: Vec<String>,
+    query: Vec<latewood::engine::QueryEmbeddings>,
+) -> Result<Vec<Scored>, ApiError> {
+    check_count(texts.len(), state.limits().texts)?;
+    let encoder = state.encoder().clone();
+    state
+        .compute(move || {
+            let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let scores = score_texts(&*encoder, &query[0], &borrowed)?;
+            let scored = texts.into_iter().zip(scores).enumerate();
+            Ok(scored.map(|(index, (text, score))| Scored { index, score, id: None, text }).collect())
+        })
+        .await
+}
+
+fn check_count(count: usize, most: usize) -> Result<(), ApiError> {
+    match count {
+        0 => Err(ApiError::bad_request("there is nothing to put in order")),
+        _ if count > most => Err(ApiError::too_large(format!("{count} texts, and a request may have {most}"))),
+        _ => Ok(()),
+    }
+}
+
+/// What is read of a document.
+fn text_of(at: usize, document: RerankDocument, fields: Option<&[String]>) -> Result<String, ApiError> {
+    let object = match document {
+        RerankDocument::Text(text) => return Ok(text),
+        RerankDocument::Object(object) => object,
+    };
+    let field = |name: &str| match object.get(name) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
+        _ => None,
+    };
+    let text = match fields {
+        Some(fields) => Some(fields.iter().filter_map(|name| field(name)).collect::<Vec<_>>().join("\n")),
+        None => field("text"),
+    };
+    let text = text.filter(|text| !text.is_empty());
+    text.ok_or_else(|| ApiError::bad_request(format!("documents[{at}]: neither a text nor an object with a \"text\"")))
+}

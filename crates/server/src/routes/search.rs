@@ -1,0 +1,285 @@
+//! Searches, by text or by token embeddings, one or many at once.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use latewood::engine::{QueryEmbeddings, SearchParams};
+use latewood::{Answer, Filter, Hit, SearchOptions, TokenMatch};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::time::Duration;
+use utoipa::ToSchema;
+
+use super::{Lines, SEARCH, Span, read_path};
+use crate::error::{ApiError, ErrorBody};
+use crate::json::Body;
+use crate::matrix::Matrix;
+use crate::state::AppState;
+
+/// The index that `/v1/search` searches.
+pub(crate) const DEFAULT_INDEX: &str = "default";
+
+/// A search. Give one of `query`, `queries`, `embeddings` and `embeddings_batch`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SearchRequest {
+    /// What is looked for, in words.
+    #[schema(example = "how hot is a kiln?")]
+    query: Option<String>,
+    /// Several at once.
+    queries: Option<Vec<String>>,
+    /// A query encoded by the index's model; a row's norm is its weight.
+    embeddings: Option<Matrix>,
+    /// Several at once.
+    embeddings_batch: Option<Vec<Matrix>>,
+    /// Passages wanted.
+    #[serde(default = "ten")]
+    #[schema(minimum = 1, maximum = 1000, default = 10)]
+    k: usize,
+    /// Which documents may be found: `{"lang": "rust", "stars": {"$gte": 100}, "path": {"$glob": "docs/**"}}`; also $or, $and,
+    /// $not, $ne, $gt, $lt, $lte, $in, $nin, $exists.
+    #[schema(value_type = Option<Object>)]
+    filter: Option<Map<String, Value>>,
+    /// How thoroughly to search.
+    #[serde(default)]
+    mode: Mode,
+    /// Whether hits say which token of the passage each token of the query met.
+    #[serde(default)]
+    explain: bool,
+}
+
+fn ten() -> usize {
+    10
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    /// Candidates by centroids, the best of them scored.
+    #[default]
+    Semantic,
+    /// Every passage that may be found is scored.
+    Exhaustive,
+}
+
+/// What a search found.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum SearchResponse {
+    One(Found),
+    Many(FoundMany),
+}
+
+/// Hits of several queries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FoundMany {
+    /// In the order of the queries.
+    results: Vec<Found>,
+}
+
+/// Hits of one query.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Found {
+    /// Best first.
+    hits: Vec<SearchHit>,
+    /// Passages that were candidates.
+    candidates: usize,
+    /// Passages that were scored on their compressed tokens.
+    rescored: usize,
+    /// Whether every candidate was scored, so that the hits are the best of them for certain.
+    exact_among_candidates: bool,
+    timings_ms: TimingsMs,
+}
+
+/// Milliseconds in each stage; of several queries, encoding is that of all together.
+#[derive(Debug, Serialize, ToSchema)]
+struct TimingsMs {
+    encode: f64,
+    centroids: f64,
+    gather: f64,
+    prune: f64,
+    rescore: f64,
+    refine: f64,
+}
+
+/// A passage that was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SearchHit {
+    /// Its document: the id it was added under; in the index of a folder, the path of its file.
+    pub(crate) document: String,
+    /// The passage's number, as long as its document's content does not change.
+    passage: u64,
+    /// How well it fits: the mean, over the query's tokens, of the best cosine; at most 1.
+    pub(crate) score: f32,
+    title: Option<String>,
+    headings: Vec<String>,
+    lines: Lines,
+    span: Span,
+    pub(crate) text: String,
+    #[schema(value_type = Object)]
+    metadata: Map<String, Value>,
+    /// For each token of the query what it met, if the search was to explain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matches: Option<Vec<Match>>,
+}
+
+/// What one token of the query met.
+#[derive(Debug, Serialize, ToSchema)]
+struct Match {
+    /// Bytes of the query; null for what stands for no word of it.
+    query: Option<Span>,
+    /// Bytes of the passage's text; null where it met the title or a heading, or no word.
+    text: Option<Span>,
+    /// The word of the title or a heading above the passage that it met instead.
+    above: Option<String>,
+    /// Its part in the hit's score.
+    score: f32,
+}
+
+impl From<TokenMatch> for Match {
+    fn from(found: TokenMatch) -> Self {
+        let (query, text) = (found.query.map(Span::from), found.text.map(Span::from));
+        Self { query, text, above: found.above, score: found.score }
+    }
+}
+
+impl From<Hit> for SearchHit {
+    fn from(hit: Hit) -> Self {
+        let passage = hit.passage;
+        Self {
+            document: passage.path,
+            passage: passage.doc.0,
+            score: hit.score,
+            title: passage.title,
+            headings: passage.headings,
+            lines: passage.lines.into(),
+            span: passage.span.into(),
+            text: passage.text,
+            metadata: passage.metadata,
+            matches: hit.matches.map(|matches| matches.into_iter().map(Match::from).collect()),
+        }
+    }
+}
+
+impl From<Answer> for Found {
+    fn from(answer: Answer) -> Self {
+        // Whole microseconds.
+        let ms = |d: Duration| d.as_micros() as f64 / 1e3;
+        let timings_ms = TimingsMs {
+            encode: ms(answer.encode),
+            centroids: ms(answer.search.centroids),
+            gather: ms(answer.search.gather),
+            prune: ms(answer.search.prune),
+            rescore: ms(answer.search.rescore),
+            refine: ms(answer.search.refine),
+        };
+        Self {
+            hits: answer.hits.into_iter().map(SearchHit::from).collect(),
+            candidates: answer.candidates,
+            rescored: answer.rescored,
+            exact_among_candidates: answer.exact_among_candidates,
+            timings_ms,
+        }
+    }
+}
+
+/// Search an index
+#[utoipa::path(post, path = "/v1/indexes/{index}/search", tag = SEARCH, params(("index" = String, Path)),
+    request_body = SearchRequest, responses(
+    (status = 200, body = SearchResponse),
+    (status = 400, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 422, body = ErrorBody, description = "Embeddings are of another dimension"),
+    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+))]
+pub(crate) async fn search(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+    body: Body<SearchRequest>,
+) -> Result<Json<SearchResponse>, ApiError> {
+    run(&state, &read_path(path)?, body.0).await.map(Json)
+}
+
+/// Search the index "default": that of the folder that is served
+#[utoipa::path(post, path = "/v1/search", tag = SEARCH, request_body = SearchRequest, responses(
+    (status = 200, body = SearchResponse),
+    (status = 400, body = ErrorBody),
+    (status = 404, body = ErrorBody, description = "No folder is served"),
+    (status = 422, body = ErrorBody, description = "Embeddings are of another dimension"),
+    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+))]
+pub(crate) async fn search_default(
+    State(state): State<AppState>,
+    body: Body<SearchRequest>,
+) -> Result<Json<SearchResponse>, ApiError> {
+    run(&state, DEFAULT_INDEX, body.0).await.map(Json)
+}
+
+/// The queries of a request: their texts, if they are texts, and whether there is one, not a list.
+struct Queries {
+    texts: Vec<String>,
+    embeddings: Vec<QueryEmbeddings>,
+    encode: Duration,
+    one: bool,
+}
+
+async fn run(state: &AppState, index: &str, request: SearchRequest) -> Result<SearchResponse, ApiError> {
+    let served = state.index(index)?;
+    let most = state.limits().k;
+    if !(1..=most).contains(&request.k) {
+        return Err(ApiError::bad_request(format!("k is {}: it must be between 1 and {most}", request.k)));
+    }
+    let mut params = SearchParams::new(request.k);
+    params.exhaustive = request.mode == Mode::Exhaustive;
+    let mut options = SearchOptions::new(request.k);
+    (options.params, options.explain) = (params, request.explain);
+    options.filter = request.filter.map(|filter| Filter::parse(&Value::Object(filter))).transpose()?;
+    let given = (request.query, request.queries, request.embeddings, request.embeddings_batch);
+    let Queries { texts, embeddings, encode, one } = queries(state, given).await?;
+    let search = move |reader: &latewood::Reader| {
+        let mut answers = reader.search_embeddings(&embeddings, &options)?;
+        for (at, answer) in answers.iter_mut().enumerate() {
+            answer.encode = encode;
+            if options.explain
+                && let Some(text) = texts.get(at)
+            {
+                reader.name_query_tokens(text, &mut answer.hits)?;
+            }
+        }
+        Ok(answers)
+    };
+    let answers = state.read(&served, search).await?;
+    answers.iter().for_each(|answer| state.metrics().search(&answer.search));
+    let mut found: Vec<Found> = answers.into_iter().map(Found::from).collect();
+    match found.pop() {
+        Some(only) if one => Ok(SearchResponse::One(only)),
+        last => Ok(SearchResponse::Many(FoundMany { results: found.into_iter().chain(last).collect() })),
+    }
+}
+
+type Given = (Option<String>, Option<Vec<String>>, Option<Matrix>, Option<Vec<Matrix>>);
+
+async fn queries(state: &AppState, given: Given) -> Result<Queries, ApiError> {
+    let (texts, matrices, one) = match given {
+        (Some(query), None, None, None) => (vec![query], Vec::new(), true),
+        (None, Some(queries), None, None) => (queries, Vec::new(), false),
+        (None, None, Some(matrix), None) => (Vec::new(), vec![matrix], true),
+        (None, None, None, Some(matrices)) => (Vec::new(), matrices, false),
+        _ => {
+            let text =
+                "give one of \"query\" (text), \"queries\", \"embeddings\" (rows of numbers) and \"embeddings_batch\"";
+            return Err(ApiError::bad_request(text));
+        }
+    };
+    let (count, most) = (texts.len() + matrices.len(), state.limits().queries);
+    if count == 0 || count > most {
+        return Err(ApiError::bad_request(format!("{count} queries: a search has 1 to {most}")));
+    }
+    if texts.is_empty() {
+        let embeddings = matrices.into_iter().map(|m| QueryEmbeddings::new(m.values, m.dim));
+        let embeddings = embeddings.collect::<Result<_, _>>()?;
+        return Ok(Queries { texts, embeddings, encode: Duration::ZERO, one });
+    }
+    let (embeddings, encode) = state.queries().encode(&texts).await?;
+    Ok(Queries { texts, embeddings, encode, one })
+}

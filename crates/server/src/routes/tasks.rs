@@ -1,0 +1,116 @@
+//! Tasks: how far they are, as an answer or as a stream of events.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{TASKS, read_path};
+use crate::error::{ApiError, ErrorBody};
+use crate::state::AppState;
+use crate::tasks::{Task, TaskState};
+
+/// Whether an answer waits for what was asked.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitQuery {
+    /// Whether to answer when all is done and searchable (200), or at once (202), with a task to follow. What takes longer
+    /// than a request may is answered with its task as well.
+    #[serde(default = "yes")]
+    #[param(default = true)]
+    wait: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl WaitQuery {
+    pub(super) fn of(query: Result<Query<Self>, QueryRejection>) -> Result<bool, ApiError> {
+        query.map(|Query(query)| query.wait).map_err(|e| ApiError::bad_request(e.body_text()))
+    }
+}
+
+/// All tasks that are remembered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TaskList {
+    /// The newest first.
+    tasks: Vec<TaskState>,
+}
+
+/// What a request that makes a task is told.
+pub(super) async fn answer(state: &AppState, task: &Arc<Task>, wait: bool) -> Result<Response, ApiError> {
+    if wait && let Ok(finished) = tokio::time::timeout(state.limits().request_time, task.finished()).await {
+        return Ok(Json(finished?).into_response());
+    }
+    Ok((StatusCode::ACCEPTED, Json(task.state())).into_response())
+}
+
+fn find(state: &AppState, path: Result<Path<String>, PathRejection>) -> Result<Arc<Task>, ApiError> {
+    let id = read_path(path)?;
+    let number = id.parse().map_err(|_| ApiError::bad_request(format!("task {id:?} is not a whole number")))?;
+    state.tasks().get(number).ok_or_else(|| ApiError::not_found(format!("there is no task {id}")))
+}
+
+/// List tasks
+#[utoipa::path(get, path = "/v1/tasks", tag = TASKS, responses((status = 200, body = TaskList)))]
+pub(crate) async fn list(State(state): State<AppState>) -> Json<TaskList> {
+    Json(TaskList { tasks: state.tasks().list() })
+}
+
+/// Say how far a task is
+#[utoipa::path(get, path = "/v1/tasks/{task}", tag = TASKS, params(("task" = u64, Path)), responses(
+    (status = 200, body = TaskState),
+    (status = 400, body = ErrorBody),
+    (status = 404, body = ErrorBody)
+))]
+pub(crate) async fn get(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<TaskState>, ApiError> {
+    Ok(Json(find(&state, path)?.state()))
+}
+
+/// Stop a task: what it has committed stays
+#[utoipa::path(delete, path = "/v1/tasks/{task}", tag = TASKS, params(("task" = u64, Path)), responses(
+    (status = 202, body = TaskState, description = "It will stop after the commit under way"),
+    (status = 400, body = ErrorBody),
+    (status = 404, body = ErrorBody)
+))]
+pub(crate) async fn cancel(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let task = find(&state, path)?;
+    task.cancel();
+    Ok((StatusCode::ACCEPTED, Json(task.state())).into_response())
+}
+
+/// Follow a task: an event for each change of its state, until it has ended
+#[utoipa::path(get, path = "/v1/tasks/{task}/events", tag = TASKS, params(("task" = u64, Path)), responses(
+    (status = 200, content_type = "text/event-stream", body = String, description = "`data:` is the task's state"),
+    (status = 400, body = ErrorBody),
+    (status = 404, body = ErrorBody)
+))]
+pub(crate) async fn events(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let task = find(&state, path)?;
+    let mut ended = false;
+    let states = WatchStream::new(task.watch()).take_while(move |state| {
+        // The last state is sent, too.
+        !std::mem::replace(&mut ended, state.status.is_finished())
+    });
+    let events = states.map(|state| Ok(Event::default().json_data(&state).unwrap_or_default()));
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
