@@ -6,6 +6,8 @@
     reason = "shared by several tests, which fail by panicking"
 )]
 
+pub(crate) mod server;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

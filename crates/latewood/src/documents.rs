@@ -69,6 +69,10 @@ impl NewDocument {
         if self.id.is_empty() || self.id.len() > MAX_ID || self.id.contains(char::is_control) {
             return Err(bad(format!("an id has 1 to {MAX_ID} bytes and no control characters")));
         }
+        // What is a path for people is one for the programs between them, which take these out.
+        if self.id.split('/').any(|part| part == "." || part == "..") {
+            return Err(bad("no part of an id between slashes is . or ..".into()));
+        }
         match &self.content {
             Content::Text { text, .. } if text.trim().is_empty() => return Err(bad("it has no text".into())),
             Content::Embeddings { rows, .. } if rows.view().dim() != dim => {

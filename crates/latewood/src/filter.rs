@@ -21,8 +21,10 @@
 //! looks like.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobBuilder;
+use regex::bytes::{Regex, RegexBuilder};
 use roaring::RoaringTreemap;
 use serde_json::{Map, Value};
 
@@ -33,6 +35,12 @@ use crate::error::{Error, Result};
 pub(crate) const RESERVED: [&str; 5] = ["id", "path", "title", "kind", "modified"];
 /// Filters within filters.
 const MAX_DEPTH: usize = 16;
+/// Tests of a filter.
+const MAX_TESTS: usize = 1000;
+/// Bytes of a pattern.
+const MAX_GLOB: usize = 256;
+/// Bytes of a compiled pattern.
+const MAX_REGEX: usize = 256 << 10;
 
 /// Which documents may be found.
 #[derive(Debug, Clone)]
@@ -49,10 +57,11 @@ enum Node {
 #[derive(Debug, Clone)]
 enum Test {
     Eq(Value),
-    In(Vec<Value>),
+    /// Strings apart: there may be thousands.
+    In(HashSet<String>, Vec<Value>),
     Compare(Order, Value),
     Exists(bool),
-    Glob(GlobMatcher),
+    Glob(Regex),
     Not(Box<Test>),
 }
 
@@ -70,7 +79,13 @@ impl Filter {
     /// # Errors
     /// When it is none; the error says where and what is expected.
     pub fn parse(filter: &Value) -> Result<Self> {
-        node("filter", filter, 0).map(Self).map_err(|detail| Error::BadFilter { detail })
+        let parsed = match tests(filter) {
+            0..=MAX_TESTS => node("filter", filter, 0),
+            tests => {
+                Err(format!("filter: {tests} tests, and {MAX_TESTS} is the most ($in takes any number of values)"))
+            }
+        };
+        parsed.map(Self).map_err(|detail| Error::BadFilter { detail })
     }
 
     /// Whether a document passes.
@@ -85,6 +100,15 @@ impl Filter {
             docs.insert_range(file.docs());
         }
         docs
+    }
+}
+
+/// How many tests there are in a filter, and more in what is none.
+fn tests(filter: &Value) -> usize {
+    match filter {
+        Value::Object(parts) => parts.values().map(|part| tests(part).max(1)).sum(),
+        Value::Array(parts) => parts.iter().filter(|part| part.is_object()).map(tests).sum(),
+        _ => 1,
     }
 }
 
@@ -143,8 +167,8 @@ fn operators(at: &str, tests: &Map<String, Value>) -> Result<Vec<Test>, String> 
         match operator.as_str() {
             "$eq" => Ok(Test::Eq(value.clone())),
             "$ne" => Ok(not(Test::Eq(value.clone()))),
-            "$in" => Ok(Test::In(values()?)),
-            "$nin" => Ok(not(Test::In(values()?))),
+            "$in" => Ok(one_of(values()?)),
+            "$nin" => Ok(not(one_of(values()?))),
             "$gt" => compare(Order::Gt),
             "$gte" => compare(Order::Gte),
             "$lt" => compare(Order::Lt),
@@ -155,8 +179,7 @@ fn operators(at: &str, tests: &Map<String, Value>) -> Result<Vec<Test>, String> 
             },
             "$glob" => {
                 let Value::String(pattern) = value else { return Err(format!("{at}: a pattern is expected")) };
-                let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-                glob.map(|glob| Test::Glob(glob.compile_matcher())).map_err(|e| format!("{at}: {e}"))
+                glob(pattern).map(Test::Glob).map_err(|e| format!("{at}: {e}"))
             }
             _ => Err(format!(
                 "{at}: there is no such test, but $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists and $glob"
@@ -164,6 +187,22 @@ fn operators(at: &str, tests: &Map<String, Value>) -> Result<Vec<Test>, String> 
         }
     };
     tests.iter().map(one).collect()
+}
+
+fn one_of(values: Vec<Value>) -> Test {
+    let (strings, others): (Vec<_>, Vec<_>) = values.into_iter().partition(Value::is_string);
+    let text = |value| if let Value::String(text) = value { Some(text) } else { None };
+    Test::In(strings.into_iter().filter_map(text).collect(), others)
+}
+
+/// Compiles a pattern, which comes from anywhere: short ones only, and within a budget of memory.
+fn glob(pattern: &str) -> Result<Regex, String> {
+    if pattern.len() > MAX_GLOB {
+        return Err(format!("a pattern has {MAX_GLOB} bytes at most"));
+    }
+    let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|e| e.to_string())?;
+    let regex = RegexBuilder::new(glob.regex()).size_limit(MAX_REGEX).dfa_size_limit(MAX_REGEX).build();
+    regex.map_err(|_| "the pattern is too complicated".into())
 }
 
 impl Node {
@@ -205,9 +244,12 @@ impl Test {
     fn holds_of(&self, found: &Value) -> bool {
         match self {
             Self::Eq(value) => same(found, value),
-            Self::In(values) => values.iter().any(|value| same(found, value)),
+            Self::In(strings, others) => match found {
+                Value::String(text) => strings.contains(text),
+                found => others.iter().any(|value| same(found, value)),
+            },
             Self::Compare(order, value) => order.holds(found, value),
-            Self::Glob(glob) => found.as_str().is_some_and(|text| glob.is_match(text)),
+            Self::Glob(glob) => found.as_str().is_some_and(|text| glob.is_match(text.as_bytes())),
             Self::Not(_) | Self::Exists(_) => false,
         }
     }
@@ -315,6 +357,9 @@ mod tests {
             (json!({ "a": { "$gt": null } }), "filter.a.$gt: a number or a string"),
             (json!({ "a": { "$exists": 1 } }), "filter.a.$exists: true or false"),
             (json!({ "a": { "$glob": "[" } }), "filter.a.$glob: "),
+            (json!({ "a": { "$glob": "*".repeat(257) } }), "256 bytes at most"),
+            (json!({ "a": { "$glob": format!("{}b{}", "{a,".repeat(60), "}".repeat(60)) } }), "filter.a.$glob: "),
+            (json!({ "$or": vec![json!({ "a": 1 }); 1001] }), "1001 tests"),
             (deep, "deep"),
         ] {
             let text = Filter::parse(&filter).unwrap_err().to_string();

@@ -10,6 +10,9 @@ use utoipa::ToSchema;
 /// Seconds after which a client that was turned away may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
+/// Bytes of a message.
+const MAX_MESSAGE: usize = 600;
+
 /// `{"error": {"code", "message"}}` with a status.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
@@ -36,7 +39,13 @@ struct ErrorDetail {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        let mut message = message.into();
+        // What a client sent is repeated to it as far as it helps.
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+            message.push_str("...");
+        }
+        Self { status, code, message }
     }
 
     /// The request does not say what it must.
@@ -91,9 +100,7 @@ impl From<latewood::Error> for ApiError {
             Error::EmptyQuery => Self::new(StatusCode::BAD_REQUEST, "empty_query", message),
             Error::QueryTooLong { .. } => Self::new(StatusCode::BAD_REQUEST, "query_too_long", message),
             Error::BadDocument { .. } | Error::BadFilter { .. } => Self::bad_request(message),
-            Error::OfFolder { .. } | Error::NoFolder { .. } | Error::NoDocuments { .. } | Error::NotAnIndex { .. } => {
-                Self::conflict(message)
-            }
+            Error::NoDocuments { .. } | Error::NotAnIndex { .. } => Self::conflict(message),
             Error::Engine(error) => error.into(),
             error if error.is_no_space() => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
             _ => Self::internal(&message),

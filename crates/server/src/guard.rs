@@ -3,15 +3,20 @@
 use std::any::Any;
 use std::time::Instant;
 
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 use tower_http::request_id::RequestId;
 use tracing::Instrument;
 
 use crate::error::ApiError;
 use crate::state::AppState;
+
+/// Bytes of a body that is small whoever sends it.
+const SMALL_BODY: usize = 64 << 10;
 
 /// Turns requests away when too many are under way: an endless queue would help nobody.
 pub(crate) async fn within_limit(State(state): State<AppState>, request: Request, next: Next) -> Response {
@@ -38,6 +43,49 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.metrics().in_flight.dec();
+    }
+}
+
+/// Reads the whole body before a request takes its place: a client that is slow with it keeps nobody out. Large bodies
+/// share a budget of memory.
+pub(crate) async fn whole_body(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let limits = state.limits();
+    let said = request.body().size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let bytes = said.unwrap_or(limits.body_bytes);
+    if bytes > limits.body_bytes {
+        return ApiError::too_large(format!("the body has {bytes} bytes, and {} is the most", limits.body_bytes))
+            .into_response();
+    }
+    let permit = if bytes > SMALL_BODY {
+        // KiB of the limit, which is below 4 TiB.
+        match state.bodies().clone().try_acquire_many_owned((bytes >> 10) as u32) {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                return ApiError::busy("too many large bodies are under way: try again in a moment").into_response();
+            }
+        }
+    } else {
+        None
+    };
+    let (head, body) = request.into_parts();
+    let whole = match tokio::time::timeout(limits.request_time, to_bytes(body, limits.body_bytes)).await {
+        Ok(Ok(whole)) => whole,
+        Ok(Err(error)) => return unread(&error, limits.body_bytes).into_response(),
+        Err(_) => {
+            let text = format!("the body did not come within {} s", limits.request_time.as_secs_f32());
+            return ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", text).into_response();
+        }
+    };
+    let response = next.run(Request::from_parts(head, Body::from(whole))).await;
+    drop(permit);
+    response
+}
+
+fn unread(error: &axum::Error, most: usize) -> ApiError {
+    let too_large = std::error::Error::source(error).is_some_and(|cause| cause.is::<LengthLimitError>());
+    match too_large {
+        true => ApiError::too_large(format!("the body has more than {most} bytes, which is the most")),
+        false => ApiError::bad_request(format!("the body cannot be read: {error}")),
     }
 }
 

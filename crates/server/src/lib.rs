@@ -19,7 +19,7 @@
 //! | 401, 403 | `unauthorized`, `forbidden` |
 //! | 404, 405 | `not_found`, `method_not_allowed` |
 //! | 409 | `conflict`, `locked` (another process is writing), `cancelled` |
-//! | 413, 415 | `payload_too_large`, `unsupported_media_type` |
+//! | 408, 413, 415 | `timeout` (the body did not come), `payload_too_large`, `unsupported_media_type` |
 //! | 422 | `dimension_mismatch` |
 //! | 429 | `busy`: with `Retry-After` |
 //! | 500, 503, 507 | `internal`; `unavailable` (stopping), `timeout`, `index_unavailable` (damaged); `no_space` |

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use half::f16;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -18,35 +18,34 @@ pub(crate) struct Matrix {
 }
 
 /// The numbers of packed values, little-endian.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Dtype {
+enum Dtype {
     #[default]
     F32,
     F16,
 }
 
 /// A matrix as bytes.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Packed {
+struct Packed {
     /// Little-endian numbers, row after row, in base64.
     base64: String,
     /// Rows and values a row.
     #[schema(value_type = Vec<u32>, min_items = 2, max_items = 2)]
     shape: [usize; 2],
     /// The numbers: f32 unless said.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::json::or_default")]
     dtype: Dtype,
 }
 
-impl Packed {
-    /// Packs `values` `[n, dim]`.
-    pub(crate) fn new(values: &[f32], dim: usize) -> Self {
-        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        Self { base64: STANDARD.encode(bytes), shape: [values.len() / dim.max(1), dim], dtype: Dtype::F32 }
-    }
+/// `values` as little-endian bytes in base64.
+pub(crate) fn to_base64(values: &[f32]) -> String {
+    STANDARD.encode(values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+}
 
+impl Packed {
     fn unpack(&self) -> Result<Matrix, String> {
         let bytes = STANDARD.decode(&self.base64).map_err(|e| format!("base64: {e}"))?;
         let [rows, dim] = self.shape;
@@ -140,7 +139,7 @@ mod tests {
         let values = vec![1.0, -0.5, 0.25, 2.0];
         let matrix = Matrix { values: values.clone(), dim: 2 };
         assert_eq!(read(json!([[1, -0.5], [0.25, 2]])).unwrap(), matrix);
-        assert_eq!(read(serde_json::to_value(Packed::new(&values, 2)).unwrap()).unwrap(), matrix);
+        assert_eq!(read(json!({ "base64": to_base64(&values), "shape": [2, 2] })).unwrap(), matrix);
         let halves: Vec<u8> = values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
         let packed = json!({ "base64": STANDARD.encode(halves), "shape": [2, 2], "dtype": "f16" });
         assert_eq!(read(packed).unwrap(), matrix);

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::ApiError;
 use crate::metrics::{IndexFigures, Metrics};
-use crate::tasks::{Task, TaskStatus, Written};
+use crate::tasks::{Task, TaskKind, TaskStatus, Tasks, Written};
 
 /// How often the index is asked for a commit of another process.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -131,47 +131,59 @@ impl Served {
         }
     }
 
-    /// Puts changes into the queue, where there is room for as many.
+    /// Puts changes into the queue, where there is room for as many, as a new one of `tasks`.
     pub(crate) fn change(
         self: &Arc<Self>,
-        task: Arc<Task>,
+        tasks: &Tasks,
+        kind: TaskKind,
         changes: Vec<Change>,
         awaited: bool,
         room: usize,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Arc<Task>, ApiError> {
         if self.index.source() != Source::Documents {
-            let (index, root) = (self.index.path().into(), self.index.root().into());
-            return Err(Error::OfFolder { index, root }.into());
+            let text = format!("index {:?} is that of a folder: change the files there, and sync it", self.name);
+            return Err(ApiError::conflict(text));
         }
         let queue = lock(&self.queue);
         let waiting = queue.documents();
         if waiting > 0 && waiting + changes.len() > room {
             return Err(ApiError::busy(format!("{waiting} documents wait to be written to index {:?}", self.name)));
         }
-        self.push(queue, Job { task, work: Work::Changes(changes.into()), awaited })
+        let count = changes.len() as u64;
+        let task = || tasks.create(&self.name, kind, count);
+        self.push(queue, task, Work::Changes(changes.into()), awaited)
     }
 
-    /// Puts a sync with the folder into the queue.
-    pub(crate) fn sync(self: &Arc<Self>, task: Arc<Task>, awaited: bool) -> Result<(), ApiError> {
+    /// Puts a sync with the folder into the queue, as a new one of `tasks`.
+    pub(crate) fn sync(self: &Arc<Self>, tasks: &Tasks, awaited: bool) -> Result<Arc<Task>, ApiError> {
         if self.index.source() != Source::Folder {
-            return Err(Error::NoFolder { index: self.index.path().into() }.into());
+            let text = format!("index {:?} has no folder: its documents were added one by one", self.name);
+            return Err(ApiError::conflict(text));
         }
-        self.push(lock(&self.queue), Job { task, work: Work::Sync, awaited })
+        self.push(lock(&self.queue), || tasks.create(&self.name, TaskKind::Sync, 0), Work::Sync, awaited)
     }
 
-    fn push(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, job: Job) -> Result<(), ApiError> {
+    fn push(
+        self: &Arc<Self>,
+        mut queue: MutexGuard<'_, Queue>,
+        task: impl FnOnce() -> Arc<Task>,
+        work: Work,
+        awaited: bool,
+    ) -> Result<Arc<Task>, ApiError> {
         if queue.closed {
             return Err(ApiError::not_found(format!("index {:?} is being deleted", self.name)));
         }
         if self.writers.stopping.load(Ordering::Relaxed) {
             return Err(ApiError::stopping());
         }
-        queue.jobs.push_back(job);
+        // Not before it is taken: a task that nobody works at would never end.
+        let task = task();
+        queue.jobs.push_back(Job { task: task.clone(), work, awaited });
         if !std::mem::replace(&mut queue.busy, true) {
             let own = self.clone();
             self.writers.tracker.spawn_blocking(move || own.work_off());
         }
-        Ok(())
+        Ok(task)
     }
 
     /// Deletes the index from the disk.

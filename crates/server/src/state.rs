@@ -34,6 +34,8 @@ const MAX_NAME: usize = 64;
 pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes of all bodies above 64 KiB that may be in memory at the same time; more are turned away (429).
+    pub all_body_bytes: usize,
     /// Requests that may wait or compute at the same time; more are turned away (429).
     pub concurrent_requests: usize,
     /// How long a request may take, a write excepted, which goes on as a task.
@@ -44,13 +46,15 @@ pub struct Limits {
     pub queries: usize,
     /// Texts of a request to rerank or encode.
     pub texts: usize,
+    /// Bytes of them: some seconds of work.
+    pub text_bytes: usize,
     /// Documents of a request to add.
     pub documents: usize,
     /// Documents of an index that may wait to be written; more are turned away (429).
     pub waiting_documents: usize,
     /// Connections; more wait until one ends.
     pub connections: usize,
-    /// How long a client may take for the head of a request.
+    /// How long a connection may be without a whole head of a request: a client that is slow with it, or has none.
     pub header_time: Duration,
 }
 
@@ -58,15 +62,17 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 32 << 20,
+            all_body_bytes: 1 << 30,
             concurrent_requests: 256,
             request_time: Duration::from_secs(60),
             k: 1000,
             queries: 100,
             texts: 1000,
+            text_bytes: 1 << 20,
             documents: 10_000,
             waiting_documents: 50_000,
             connections: 16_384,
-            header_time: Duration::from_secs(10),
+            header_time: Duration::from_secs(60),
         }
     }
 }
@@ -103,15 +109,17 @@ struct Inner {
     /// Requests that compute at the same time: more would only share the same cores.
     permits: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
+    /// KiB of large bodies.
+    bodies: Arc<Semaphore>,
     started: Instant,
     answers: AtomicU64,
 }
 
-/// An index, or why it cannot be opened.
 #[derive(Clone)]
 enum Slot {
     Open(Arc<Served>),
-    Broken(String),
+    /// It cannot be opened.
+    Broken,
 }
 
 impl AppState {
@@ -136,6 +144,7 @@ impl AppState {
         let writers = Writers { pool: Arc::new(pool), tracker, stopping, metrics: metrics.clone(), passages };
         let encoder = Arc::new(CachedQueries::new(encoder, QUERY_CACHE_BYTES));
         let in_flight = Arc::new(Semaphore::new(options.limits.concurrent_requests));
+        let bodies = Arc::new(Semaphore::new(options.limits.all_body_bytes >> 10));
         let folders = match &options.data {
             Some(data) => {
                 std::fs::create_dir_all(data).map_err(|e| io("create", e))?;
@@ -154,6 +163,7 @@ impl AppState {
             writers,
             permits: Arc::new(Semaphore::new(cores)),
             in_flight,
+            bodies,
             started: Instant::now(),
             answers: AtomicU64::new(1),
         }));
@@ -169,10 +179,13 @@ impl AppState {
         }
         let location = Location { root: None, index: folder.into(), asked: None };
         let opened = TextIndex::open(location, self.0.encoder.clone()).and_then(|index| self.served(name, index));
-        let slot = opened.map_or_else(|e| Slot::Broken(e.to_string()), Slot::Open);
-        if let Slot::Broken(error) = &slot {
-            tracing::error!(index = name, "not served: {error}");
-        }
+        let slot = opened.map_or_else(
+            |error| {
+                tracing::error!(index = name, "not served: {error}");
+                Slot::Broken
+            },
+            Slot::Open,
+        );
         self.write_indexes().insert(name.into(), slot);
     }
 
@@ -237,24 +250,25 @@ impl AppState {
         let slot = self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         match slot {
             Some(Slot::Open(served)) => Ok(served),
-            Some(Slot::Broken(error)) => {
-                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_unavailable", error))
+            Some(Slot::Broken) => {
+                let text = format!("index {name:?} cannot be opened: the server's log says why");
+                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_unavailable", text))
             }
             None => Err(ApiError::not_found(format!("there is no index {name:?}"))),
         }
     }
 
-    /// All indexes by name, or why one cannot be opened.
-    pub(crate) fn list(&self) -> Vec<(String, Result<Arc<Served>, String>)> {
+    /// All indexes by name; none where one cannot be opened.
+    pub(crate) fn list(&self) -> Vec<(String, Option<Arc<Served>>)> {
         let one = |(name, slot)| match slot {
-            Slot::Open(served) => (name, Ok(served)),
-            Slot::Broken(error) => (name, Err(error)),
+            Slot::Open(served) => (name, Some(served)),
+            Slot::Broken => (name, None),
         };
         self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).clone().into_iter().map(one).collect()
     }
 
     pub(crate) fn figures(&self) -> Vec<(String, IndexFigures)> {
-        self.list().into_iter().filter_map(|(name, served)| Some((name, served.ok()?.figures()))).collect()
+        self.list().into_iter().filter_map(|(name, served)| Some((name, served?.figures()))).collect()
     }
 
     fn write_indexes(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Slot>> {
@@ -328,6 +342,10 @@ impl AppState {
         &self.0.in_flight
     }
 
+    pub(crate) fn bodies(&self) -> &Arc<Semaphore> {
+        &self.0.bodies
+    }
+
     pub(crate) fn backend(&self) -> String {
         self.0.device.as_ref().map_or_else(|| "cpu".into(), |device| device.reason.clone())
     }
@@ -342,11 +360,13 @@ impl AppState {
     }
 }
 
-/// A name that is a folder's name on every system, and nothing else.
+/// A name that is a folder's name on every system, and nothing else: not the name of a device either.
 fn check_name(name: &str) -> Result<(), ApiError> {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     let starts = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if starts && name.len() <= MAX_NAME && name.bytes().all(fits) {
+    let device = matches!(name, "con" | "prn" | "aux" | "nul")
+        || matches!(name.as_bytes(), [b'c', b'o', b'm', b'0'..=b'9'] | [b'l', b'p', b't', b'0'..=b'9']);
+    if starts && !device && name.len() <= MAX_NAME && name.bytes().all(fits) {
         return Ok(());
     }
     let text =

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::tasks::{WaitQuery, answer};
 use super::{DOCUMENTS, Lines, Span, read_path};
 use crate::error::{ApiError, ErrorBody};
-use crate::json::Body;
+use crate::json::{Body, or_default};
 use crate::matrix::Matrix;
 use crate::served::Change;
 use crate::state::AppState;
@@ -42,12 +42,12 @@ struct DocumentInput {
     #[schema(example = "A kiln fires stoneware at 1280 degrees.")]
     text: Option<String>,
     /// How the text is to be split.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     format: Format,
     /// Unit rows of the index's model, in place of encoding the text.
     embeddings: Option<Matrix>,
     /// What filters may ask for: numbers, strings, true, false, null, or lists of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     #[schema(value_type = Object)]
     metadata: Map<String, Value>,
 }
@@ -129,12 +129,10 @@ struct PassageResponse {
 ///
 /// Each takes the place of one of the same id; one whose content is there already is not encoded again. By default the
 /// answer comes when all are searchable. More than 512 become searchable part by part.
-#[utoipa::path(post, path = "/v1/indexes/{index}/documents", tag = DOCUMENTS, params(("index" = String, Path), WaitQuery),
+#[utoipa::path(post, path = "/v1/indexes/{index}/documents", operation_id = "add_documents", tag = DOCUMENTS, params(("index" = String, Path), WaitQuery),
     request_body = AddRequest, responses(
     (status = 200, body = TaskState, description = "All are searchable"),
     (status = 202, body = TaskState, description = "Under way"),
-    (status = 400, body = ErrorBody),
-    (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody, description = "It is the index of a folder"),
     (status = 422, body = ErrorBody, description = "Embeddings are of another dimension"),
     (status = 429, body = ErrorBody, description = "Too many documents wait to be written")
@@ -155,18 +153,16 @@ pub(crate) async fn add(
         Ok(Change::Put(Box::new(document)))
     });
     let changes = changes.collect::<Result<Vec<_>, ApiError>>()?;
-    let task = state.tasks().create(&served.name, TaskKind::AddDocuments, changes.len() as u64);
-    served.change(task.clone(), changes, wait, state.limits().waiting_documents)?;
+    let room = state.limits().waiting_documents;
+    let task = served.change(state.tasks(), TaskKind::AddDocuments, changes, wait, room)?;
     answer(&state, &task, wait).await
 }
 
 /// Delete documents
-#[utoipa::path(post, path = "/v1/indexes/{index}/documents/delete", tag = DOCUMENTS,
+#[utoipa::path(post, path = "/v1/indexes/{index}/delete", operation_id = "delete_documents", tag = DOCUMENTS,
     params(("index" = String, Path), WaitQuery), request_body = DeleteRequest, responses(
     (status = 200, body = TaskState, description = "All are gone"),
     (status = 202, body = TaskState, description = "Under way"),
-    (status = 400, body = ErrorBody),
-    (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody, description = "It is the index of a folder"),
     (status = 429, body = ErrorBody, description = "Too many documents wait to be written")
 ))]
@@ -182,11 +178,10 @@ pub(crate) async fn delete_many(
 }
 
 /// Delete a document
-#[utoipa::path(delete, path = "/v1/indexes/{index}/documents/{document}", tag = DOCUMENTS,
+#[utoipa::path(delete, path = "/v1/indexes/{index}/documents/{document}", operation_id = "delete_document", tag = DOCUMENTS,
     params(("index" = String, Path), ("document" = String, Path), WaitQuery), responses(
     (status = 200, body = TaskState, description = "It is gone; `deleted` is 0 where it was not there"),
     (status = 202, body = TaskState, description = "Under way"),
-    (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody, description = "It is the index of a folder"),
     (status = 429, body = ErrorBody, description = "Too many documents wait to be written")
 ))]
@@ -202,16 +197,15 @@ pub(crate) async fn delete(
 async fn delete_ids(state: &AppState, index: &str, ids: Vec<String>, wait: bool) -> Result<Response, ApiError> {
     let served = state.index(index)?;
     let changes: Vec<Change> = ids.into_iter().map(Change::Delete).collect();
-    let task = state.tasks().create(&served.name, TaskKind::DeleteDocuments, changes.len() as u64);
-    served.change(task.clone(), changes, wait, state.limits().waiting_documents)?;
+    let room = state.limits().waiting_documents;
+    let task = served.change(state.tasks(), TaskKind::DeleteDocuments, changes, wait, room)?;
     answer(state, &task, wait).await
 }
 
 /// Fetch a document and its passages
-#[utoipa::path(get, path = "/v1/indexes/{index}/documents/{document}", tag = DOCUMENTS,
+#[utoipa::path(get, path = "/v1/indexes/{index}/documents/{document}", operation_id = "get_document", tag = DOCUMENTS,
     params(("index" = String, Path), ("document" = String, Path)), responses(
-    (status = 200, body = DocumentResponse),
-    (status = 404, body = ErrorBody)
+    (status = 200, body = DocumentResponse)
 ))]
 pub(crate) async fn get(
     State(state): State<AppState>,

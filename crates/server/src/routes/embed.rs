@@ -2,19 +2,20 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use latewood::encoder::{EncodedDocument, EncodedQuery, Encoder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::EMBED;
+use super::{EMBED, check_bytes};
 use crate::error::{ApiError, ErrorBody};
-use crate::json::Body;
-use crate::matrix::Packed;
+use crate::json::{Body, or_default};
+use crate::matrix;
 use crate::state::AppState;
 
 /// One text, or several.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text or a list of texts is expected")]
 enum Texts {
     One(String),
     Many(Vec<String>),
@@ -26,7 +27,7 @@ impl Texts {
         match texts.len() {
             0 => Err(ApiError::bad_request("there is no text")),
             count if count > most => Err(ApiError::too_large(format!("{count} texts, and a request may have {most}"))),
-            _ => Ok(texts),
+            _ => check_bytes(&texts, state.limits().text_bytes).map(|()| texts),
         }
     }
 
@@ -61,9 +62,11 @@ pub(crate) struct EmbeddingsRequest {
     /// `query` or `document`. A late-interaction model has a vector for each token and none for the text: that it is
     /// wanted so must be said.
     input_type: Option<InputType>,
-    /// Rows of numbers, or bytes in base64 with their shape.
-    #[serde(default)]
+    /// Rows of numbers, or their bytes in base64: little-endian f32, `shape` beside them.
+    #[serde(default, deserialize_with = "or_default")]
     encoding_format: Encoding,
+    /// Values a row; the model's own, if it is said.
+    dimensions: Option<usize>,
     /// Accepted and ignored: the server has one model.
     #[allow(dead_code, reason = "a part of the interface")]
     model: Option<String>,
@@ -82,14 +85,17 @@ struct EmbeddingObject {
     object: &'static str,
     index: usize,
     embedding: TokenRows,
+    /// Rows and values a row.
+    #[schema(value_type = Vec<u32>, min_items = 2, max_items = 2)]
+    shape: [usize; 2],
 }
 
-/// `[n, dim]`, a row for each token that the model keeps.
+/// `[n, dim]`, a row for each token that the model keeps: numbers, or base64 as OpenAI's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum TokenRows {
     Rows(Vec<Vec<f32>>),
-    Packed(Packed),
+    Base64(String),
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -106,21 +112,31 @@ struct Encoded {
 
 fn encode(encoder: &dyn Encoder, side: InputType, texts: &[String]) -> Result<Vec<Encoded>, ApiError> {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    if let Some(at) = texts.iter().position(|text| text.trim().is_empty()) {
+        return Err(ApiError::bad_request(format!("text {at} is empty")));
+    }
     let query = |q: EncodedQuery| Encoded { values: q.embeddings.values().to_vec(), tokens: q.tokens };
     let document = |d: EncodedDocument| Encoded { values: d.embeddings.into_values(), tokens: d.tokens };
     let failed = |e| ApiError::from(latewood::Error::from(e));
-    Ok(match side {
-        InputType::Query => encoder.encode_queries(&texts).map_err(failed)?.into_iter().map(query).collect(),
-        InputType::Document => encoder.encode_documents(&texts).map_err(failed)?.into_iter().map(document).collect(),
-    })
+    match side {
+        InputType::Query => {
+            let encoded = encoder.encode_queries(&texts).map_err(failed)?;
+            if let Some(long) = encoded.iter().find(|query| query.truncated) {
+                let (tokens, max) = (long.tokens, encoder.max_query_tokens());
+                return Err(latewood::Error::QueryTooLong { tokens, max }.into());
+            }
+            Ok(encoded.into_iter().map(query).collect())
+        }
+        InputType::Document => {
+            Ok(encoder.encode_documents(&texts).map_err(failed)?.into_iter().map(document).collect())
+        }
+    }
 }
 
 /// Encode texts into token embeddings
 #[utoipa::path(post, path = "/v1/embeddings", tag = EMBED, request_body = EmbeddingsRequest, responses(
     (status = 200, body = EmbeddingsResponse),
-    (status = 400, body = ErrorBody, description = "`input_type` is missing, for example"),
-    (status = 413, body = ErrorBody),
-    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+    (status = 400, body = ErrorBody, description = "`input_type` is missing, for example")
 ))]
 pub(crate) async fn embeddings(
     State(state): State<AppState>,
@@ -136,14 +152,19 @@ pub(crate) async fn embeddings(
     let texts = request.input.read(&state)?;
     let encoder = state.encoder().clone();
     let (dim, packed) = (encoder.dim(), request.encoding_format == Encoding::Base64);
+    if let Some(dimensions) = request.dimensions.filter(|dimensions| *dimensions != dim) {
+        let text = format!("dimensions is {dimensions}, and this server's model gives {dim}");
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "dimension_mismatch", text));
+    }
     let encoded = state.compute(move || encode(&*encoder, side, &texts)).await?;
     let tokens = encoded.iter().map(|encoded| encoded.tokens).sum();
     let object = |(index, encoded): (usize, Encoded)| {
+        let shape = [encoded.values.len() / dim, dim];
         let embedding = match packed {
-            true => TokenRows::Packed(Packed::new(&encoded.values, dim)),
+            true => TokenRows::Base64(matrix::to_base64(&encoded.values)),
             false => TokenRows::Rows(rows(&encoded.values, dim)),
         };
-        EmbeddingObject { object: "embedding", index, embedding }
+        EmbeddingObject { object: "embedding", index, embedding, shape }
     };
     Ok(Json(EmbeddingsResponse {
         object: "list",
@@ -162,20 +183,12 @@ fn rows(values: &[f32], dim: usize) -> Vec<Vec<f32>> {
 pub(crate) struct EmbedAllRequest {
     inputs: Texts,
     /// `query` or `document`; documents unless said.
-    #[serde(default = "documents")]
-    input_type: InputType,
-}
-
-fn documents() -> InputType {
-    InputType::Document
+    input_type: Option<InputType>,
 }
 
 /// Encode texts into token embeddings, as text-embeddings-inference does
 #[utoipa::path(post, path = "/embed_all", tag = EMBED, request_body = EmbedAllRequest, responses(
-    (status = 200, body = Vec<Vec<Vec<f32>>>, description = "For each text its rows"),
-    (status = 400, body = ErrorBody),
-    (status = 413, body = ErrorBody),
-    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+    (status = 200, body = Vec<Vec<Vec<f32>>>, description = "For each text its rows")
 ))]
 pub(crate) async fn embed_all(
     State(state): State<AppState>,
@@ -184,7 +197,8 @@ pub(crate) async fn embed_all(
     let Body(EmbedAllRequest { inputs, input_type }) = body;
     let (texts, encoder) = (inputs.read(&state)?, state.encoder().clone());
     let dim = encoder.dim();
-    let encoded = state.compute(move || encode(&*encoder, input_type, &texts)).await?;
+    let side = input_type.unwrap_or(InputType::Document);
+    let encoded = state.compute(move || encode(&*encoder, side, &texts)).await?;
     Ok(Json(encoded.iter().map(|encoded| rows(&encoded.values, dim)).collect()))
 }
 
@@ -193,13 +207,8 @@ pub(crate) async fn embed_all(
 pub(crate) struct TokenizeRequest {
     inputs: Texts,
     /// Whether to list special tokens, too.
-    #[serde(default = "yes")]
     #[schema(default = true)]
-    add_special_tokens: bool,
-}
-
-fn yes() -> bool {
-    true
+    add_special_tokens: Option<bool>,
 }
 
 /// A token, as text-embeddings-inference tells of it.
@@ -216,10 +225,7 @@ pub(crate) struct Token {
 
 /// Take texts apart into tokens
 #[utoipa::path(post, path = "/tokenize", tag = EMBED, request_body = TokenizeRequest, responses(
-    (status = 200, body = Vec<Vec<Token>>, description = "For each text its tokens"),
-    (status = 400, body = ErrorBody),
-    (status = 413, body = ErrorBody),
-    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+    (status = 200, body = Vec<Vec<Token>>, description = "For each text its tokens")
 ))]
 pub(crate) async fn tokenize(
     State(state): State<AppState>,
@@ -231,7 +237,7 @@ pub(crate) async fn tokenize(
         let tokenizer =
             encoder.tokenizer().ok_or_else(|| ApiError::not_found("the model tells nothing of its tokens"))?;
         let special = |ids: &[u32]| -> Vec<Token> {
-            let ids = if add_special_tokens { ids } else { &[] };
+            let ids = if add_special_tokens.unwrap_or(true) { ids } else { &[] };
             let token = |&id| Token {
                 id,
                 text: tokenizer.piece(id).unwrap_or_default(),
@@ -259,6 +265,28 @@ pub(crate) async fn tokenize(
         texts.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
     });
     all.await.map(Json)
+}
+
+/// The models, as OpenAI's interface lists them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Models {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Model {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+}
+
+/// List the one model that there is
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = EMBED, responses((status = 200, body = Models)))]
+pub(crate) async fn models(State(state): State<AppState>) -> Json<Models> {
+    let id = state.encoder().model_id().as_str().into();
+    Json(Models { object: "list", data: vec![Model { id, object: "model", created: 0, owned_by: "latewood" }] })
 }
 
 /// The model and the limits, as text-embeddings-inference tells of them.

@@ -14,10 +14,10 @@ use utoipa::ToSchema;
 use super::tasks::{WaitQuery, answer};
 use super::{INDEXES, read_path};
 use crate::error::{ApiError, ErrorBody};
-use crate::json::Body;
+use crate::json::{Body, or_default};
 use crate::served::Served;
 use crate::state::AppState;
-use crate::tasks::{TaskKind, TaskState};
+use crate::tasks::TaskState;
 
 /// An index to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -27,16 +27,11 @@ pub(crate) struct NewIndex {
     #[schema(pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "notes")]
     name: String,
     /// Bits a dimension that tokens are kept in: 1, 2 or 4.
-    #[serde(default = "four")]
     #[schema(default = 4)]
-    bits: u32,
+    bits: Option<u32>,
     /// Whether to keep four more bits a dimension, read for the best hits only.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     fine: bool,
-}
-
-fn four() -> u32 {
-    4
 }
 
 /// An index.
@@ -48,7 +43,7 @@ pub(crate) struct IndexDescription {
     source: &'static str,
     /// Why it cannot be opened; the other fields are then missing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    error: Option<&'static str>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     figures: Option<IndexFigures>,
 }
@@ -103,12 +98,15 @@ fn describe(served: &Served) -> Result<IndexDescription, ApiError> {
 }
 
 /// List indexes
-#[utoipa::path(get, path = "/v1/indexes", tag = INDEXES, responses((status = 200, body = IndexList)))]
+#[utoipa::path(get, path = "/v1/indexes", operation_id = "list_indexes", tag = INDEXES, responses((status = 200, body = IndexList)))]
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<IndexList>, ApiError> {
     let all = state.list();
-    let one = |(name, served): (String, Result<Arc<Served>, String>)| match served {
-        Ok(served) => describe(&served),
-        Err(error) => Ok(IndexDescription { name, source: "documents", error: Some(error), figures: None }),
+    let one = |(name, served): (String, Option<Arc<Served>>)| match served {
+        Some(served) => describe(&served),
+        None => {
+            let error = Some("it cannot be opened: the server's log says why");
+            Ok(IndexDescription { name, source: "documents", error, figures: None })
+        }
     };
     state
         .compute(move || Ok(IndexList { indexes: all.into_iter().map(one).collect::<Result<_, _>>()? }))
@@ -117,22 +115,20 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<IndexList
 }
 
 /// Make an index of documents
-#[utoipa::path(post, path = "/v1/indexes", tag = INDEXES, request_body = NewIndex, responses(
+#[utoipa::path(post, path = "/v1/indexes", operation_id = "create_index", tag = INDEXES, request_body = NewIndex, responses(
     (status = 201, body = IndexDescription),
-    (status = 400, body = ErrorBody),
     (status = 409, body = ErrorBody, description = "There is one of that name, or the server has no data folder")
 ))]
 pub(crate) async fn create(State(state): State<AppState>, body: Body<NewIndex>) -> Result<Response, ApiError> {
     let Body(NewIndex { name, bits, fine }) = body;
-    let own = state.clone();
+    let (own, bits) = (state.clone(), bits.unwrap_or(4));
     let made = state.compute(move || own.create(&name, bits, fine).and_then(|served| describe(&served))).await?;
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
 /// Describe an index
-#[utoipa::path(get, path = "/v1/indexes/{index}", tag = INDEXES, params(("index" = String, Path)), responses(
-    (status = 200, body = IndexDescription),
-    (status = 404, body = ErrorBody)
+#[utoipa::path(get, path = "/v1/indexes/{index}", operation_id = "get_index", tag = INDEXES, params(("index" = String, Path)), responses(
+    (status = 200, body = IndexDescription)
 ))]
 pub(crate) async fn get(
     State(state): State<AppState>,
@@ -143,9 +139,8 @@ pub(crate) async fn get(
 }
 
 /// Delete an index that was made here
-#[utoipa::path(delete, path = "/v1/indexes/{index}", tag = INDEXES, params(("index" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/indexes/{index}", operation_id = "delete_index", tag = INDEXES, params(("index" = String, Path)), responses(
     (status = 204),
-    (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody, description = "It is the index of a folder")
 ))]
 pub(crate) async fn delete(
@@ -158,10 +153,9 @@ pub(crate) async fn delete(
 }
 
 /// Bring an index up to date with its folder
-#[utoipa::path(post, path = "/v1/indexes/{index}/sync", tag = INDEXES, params(("index" = String, Path), WaitQuery), responses(
+#[utoipa::path(post, path = "/v1/indexes/{index}/sync", operation_id = "sync_index", tag = INDEXES, params(("index" = String, Path), WaitQuery), responses(
     (status = 200, body = TaskState, description = "Done"),
     (status = 202, body = TaskState, description = "Under way"),
-    (status = 404, body = ErrorBody),
     (status = 409, body = ErrorBody, description = "It has no folder, or another process is writing")
 ))]
 pub(crate) async fn sync(
@@ -170,7 +164,6 @@ pub(crate) async fn sync(
     wait: Result<Query<WaitQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let (served, wait) = (state.index(&read_path(path)?)?, WaitQuery::of(wait)?);
-    let task = state.tasks().create(&served.name, TaskKind::Sync, 0);
-    served.sync(task.clone(), wait)?;
+    let task = served.sync(state.tasks(), wait)?;
     answer(&state, &task, wait).await
 }

@@ -15,17 +15,17 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, Path};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::get;
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use utoipa::openapi::OpenApi;
-use utoipa::{OpenApi as _, ToSchema};
+use utoipa::{Modify, OpenApi as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorBody};
 use crate::state::AppState;
 use crate::{auth, guard, metrics};
 
@@ -47,6 +47,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
                        embeddings in the shapes that clients already speak.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    components(schemas(ErrorBody)),
     modifiers(&BearerKey),
     security((), ("bearer" = []))
 )]
@@ -63,6 +64,27 @@ impl utoipa::Modify for BearerKey {
             .build();
         let components = openapi.components.get_or_insert_with(Default::default);
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What every route may answer: the codes are in the crate's documentation.
+struct Errors;
+
+impl utoipa::Modify for Errors {
+    fn modify(&self, openapi: &mut OpenApi) {
+        use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+        let error = |text: &str| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+            ResponseBuilder::new().description(text).content("application/json", content).build()
+        };
+        for item in openapi.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten();
+            for operation in operations {
+                let responses = &mut operation.responses.responses;
+                responses.insert("4XX".into(), error("The request cannot be answered: `code` says why").into());
+                responses.insert("5XX".into(), error("The server cannot answer: `code` says why").into());
+            }
+        }
     }
 }
 
@@ -92,6 +114,15 @@ impl From<Range<usize>> for Span {
     }
 }
 
+fn check_bytes(texts: &[String], most: usize) -> Result<(), ApiError> {
+    match texts.iter().map(String::len).sum::<usize>() {
+        bytes if bytes > most => {
+            Err(ApiError::too_large(format!("{bytes} bytes of text, and a request may have {most}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn read_path<T>(path: Result<Path<T>, PathRejection>) -> Result<T, ApiError> {
     path.map(|Path(path)| path).map_err(|e| ApiError::bad_request(e.body_text()))
 }
@@ -104,9 +135,8 @@ fn reading() -> OpenApiRouter<AppState> {
         .routes(routes!(embed::embeddings))
         .routes(routes!(embed::embed_all))
         .routes(routes!(embed::tokenize))
-        // The same under the paths that other clients know.
-        .route("/v1/rerank", post(rerank::rerank))
-        .route("/rerank", post(rerank::rerank))
+        .routes(routes!(rerank::rerank_v1))
+        .routes(routes!(rerank::rerank_tei))
 }
 
 /// Looking, which is cheap and must work where nothing else does.
@@ -119,6 +149,7 @@ fn looking() -> OpenApiRouter<AppState> {
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::events))
         .routes(routes!(embed::info))
+        .routes(routes!(embed::models))
         .routes(routes!(ops::metrics))
 }
 
@@ -140,7 +171,9 @@ fn open() -> OpenApiRouter<AppState> {
 /// What all routes are.
 pub(crate) fn openapi() -> OpenApi {
     let all = [reading(), looking(), writing(), open()].into_iter();
-    all.fold(OpenApiRouter::with_openapi(Document::openapi()), OpenApiRouter::merge).into_openapi()
+    let mut openapi = all.fold(OpenApiRouter::with_openapi(Document::openapi()), OpenApiRouter::merge).into_openapi();
+    Errors.modify(&mut openapi);
+    openapi
 }
 
 /// All routes over `state`.
@@ -149,19 +182,21 @@ pub(crate) fn all(state: &AppState) -> Router {
         router
             .layer(from_fn_with_state(state.clone(), guard::within_time))
             .layer(from_fn_with_state(state.clone(), guard::within_limit))
+            .layer(from_fn_with_state(state.clone(), guard::whole_body))
     };
     let may_read = from_fn_with_state(state.clone(), auth::may_read);
     let may_write = from_fn_with_state(state.clone(), auth::may_write);
     let (router, _) = OpenApiRouter::new()
         .merge(limited(reading()).layer(may_read.clone()))
         .merge(looking().layer(may_read))
-        .merge(writing().layer(from_fn_with_state(state.clone(), guard::within_limit)).layer(may_write))
+        .merge(writing().layer(from_fn_with_state(state.clone(), guard::whole_body)).layer(may_write))
         .merge(open())
         .split_for_parts();
     let router = router
         .fallback(ops::unknown_path)
-        .method_not_allowed_fallback(ops::wrong_method)
-        .layer(DefaultBodyLimit::max(state.limits().body_bytes))
+        // A whole body was read within the limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(ops::wrong_method))
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(from_fn_with_state(state.clone(), metrics::count))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))

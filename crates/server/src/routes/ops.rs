@@ -1,8 +1,9 @@
 //! What operators ask, and what answers where there is nothing.
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -46,7 +47,16 @@ pub(crate) async fn unknown_path(uri: Uri) -> ApiError {
     ApiError::not_found(format!("there is nothing at {}", uri.path()))
 }
 
-pub(crate) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let text = format!("{} does not take {method}", uri.path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text)
+/// Says in our words that a route does not take a method; which it does take, the header `Allow` says already.
+pub(crate) async fn wrong_method(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return response;
+    }
+    let text = format!("{path} does not take {method}");
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let mut response = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text).into_response();
+    allow.into_iter().for_each(|allow| _ = response.headers_mut().insert(header::ALLOW, allow));
+    response
 }

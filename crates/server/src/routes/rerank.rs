@@ -7,14 +7,15 @@
 use axum::Json;
 use axum::extract::State;
 use latewood::encoder::Encoder;
+use latewood::engine::QueryEmbeddings;
 use latewood::score_texts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::RERANK;
-use crate::error::{ApiError, ErrorBody};
-use crate::json::Body;
+use super::{RERANK, check_bytes};
+use crate::error::ApiError;
+use crate::json::{Body, or_default};
 use crate::state::AppState;
 
 /// Texts to be put in order. Give `documents`, `texts`, or `index` and `ids`.
@@ -33,15 +34,16 @@ pub(crate) struct RerankRequest {
     ids: Option<Vec<String>>,
     /// How many to return; all unless said.
     #[schema(minimum = 1)]
+    #[serde(alias = "top_k")]
     top_n: Option<usize>,
     /// Whether to return their texts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     return_documents: bool,
     /// Whether to return their texts, as text-embeddings-inference has it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     return_text: bool,
     /// Whether scores are sums of cosines over the query's tokens instead of their mean, cut off at 0.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     raw_scores: bool,
     /// Of objects, the fields to read instead of `text`, one after the other.
     rank_fields: Option<Vec<String>>,
@@ -128,6 +130,28 @@ pub(crate) struct Rank {
     text: Option<String>,
 }
 
+/// As [`rerank`], under the path of Cohere's first interface and of Jina's.
+#[utoipa::path(post, path = "/v1/rerank", operation_id = "rerank_v1", tag = RERANK, request_body = RerankRequest, responses(
+    (status = 200, body = RerankResponse, description = "`results` for `documents` and `ids`, a bare list for `texts`")
+))]
+pub(crate) async fn rerank_v1(
+    state: State<AppState>,
+    body: Body<RerankRequest>,
+) -> Result<Json<RerankResponse>, ApiError> {
+    rerank(state, body).await
+}
+
+/// As [`rerank`], under the path of text-embeddings-inference.
+#[utoipa::path(post, path = "/rerank", operation_id = "rerank_tei", tag = RERANK, request_body = RerankRequest, responses(
+    (status = 200, body = RerankResponse, description = "`results` for `documents` and `ids`, a bare list for `texts`")
+))]
+pub(crate) async fn rerank_tei(
+    state: State<AppState>,
+    body: Body<RerankRequest>,
+) -> Result<Json<RerankResponse>, ApiError> {
+    rerank(state, body).await
+}
+
 /// Something that was scored.
 struct Scored {
     index: usize,
@@ -138,11 +162,7 @@ struct Scored {
 
 /// Put texts in order by a query
 #[utoipa::path(post, path = "/v2/rerank", tag = RERANK, request_body = RerankRequest, responses(
-    (status = 200, body = RerankResponse, description = "`results` for `documents` and `ids`, a bare list for `texts`"),
-    (status = 400, body = ErrorBody),
-    (status = 404, body = ErrorBody, description = "There is no such index"),
-    (status = 413, body = ErrorBody),
-    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+    (status = 200, body = RerankResponse, description = "`results` for `documents` and `ids`, a bare list for `texts`")
 ))]
 pub(crate) async fn rerank(
     State(state): State<AppState>,
@@ -157,7 +177,7 @@ pub(crate) async fn rerank(
     let (query, top_n, raw) = (request.query.clone(), request.top_n, request.raw_scores);
     let (embeddings, _) = state.queries().encode(std::slice::from_ref(&query)).await?;
     let query_rows = embeddings[0].len();
-    let mut scored = score(&state, request, embeddings).await?;
+    let (mut scored, read_tokens) = score(&state, request, embeddings).await?;
     scored.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
     scored.truncate(top_n.unwrap_or(usize::MAX));
     state.metrics().reranked(&scored.iter().map(|scored| scored.index).collect::<Vec<_>>());
@@ -172,7 +192,7 @@ pub(crate) async fn rerank(
         };
         return Ok(Json(RerankResponse::Ranks(scored.into_iter().map(rank).collect())));
     }
-    let total_tokens = state.encoder().count_tokens(&query);
+    let total_tokens = state.encoder().count_tokens(&query) + read_tokens;
     let result = |scored: Scored| RerankResult {
         index: scored.index,
         relevance_score: score_of(&scored),
@@ -191,8 +211,8 @@ pub(crate) async fn rerank(
 async fn score(
     state: &AppState,
     request: RerankRequest,
-    query: Vec<latewood::engine::QueryEmbeddings>,
-) -> Result<Vec<Scored>, ApiError> {
+    query: Vec<QueryEmbeddings>,
+) -> Result<(Vec<Scored>, usize), ApiError> {
     let RerankRequest { documents, texts, index, ids, rank_fields, .. } = request;
     match (documents, texts, index, ids) {
         (Some(documents), None, None, None) => {
@@ -214,7 +234,8 @@ async fn score(
                     text: hit.passage.text,
                     id: Some(hit.passage.path),
                 });
-                Ok(scored.collect())
+                // Nothing was read: it is all in the index.
+                Ok((scored.collect(), 0))
             };
             state.read(&served, rerank).await
         }
@@ -225,16 +246,18 @@ async fn score(
 async fn score_given(
     state: &AppState,
     texts: Vec<String>,
-    query: Vec<latewood::engine::QueryEmbeddings>,
-) -> Result<Vec<Scored>, ApiError> {
+    query: Vec<QueryEmbeddings>,
+) -> Result<(Vec<Scored>, usize), ApiError> {
     check_count(texts.len(), state.limits().texts)?;
+    check_bytes(&texts, state.limits().text_bytes)?;
     let encoder = state.encoder().clone();
     state
         .compute(move || {
             let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
             let scores = score_texts(&*encoder, &query[0], &borrowed)?;
+            let tokens = borrowed.iter().map(|text| encoder.count_tokens(text)).sum();
             let scored = texts.into_iter().zip(scores).enumerate();
-            Ok(scored.map(|(index, (text, score))| Scored { index, score, id: None, text }).collect())
+            Ok((scored.map(|(index, (text, score))| Scored { index, score, id: None, text }).collect(), tokens))
         })
         .await
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{Lines, SEARCH, Span, read_path};
 use crate::error::{ApiError, ErrorBody};
-use crate::json::Body;
+use crate::json::{Body, or_default};
 use crate::matrix::Matrix;
 use crate::state::AppState;
 
@@ -33,23 +33,18 @@ pub(crate) struct SearchRequest {
     /// Several at once.
     embeddings_batch: Option<Vec<Matrix>>,
     /// Passages wanted.
-    #[serde(default = "ten")]
     #[schema(minimum = 1, maximum = 1000, default = 10)]
-    k: usize,
+    k: Option<usize>,
     /// Which documents may be found: `{"lang": "rust", "stars": {"$gte": 100}, "path": {"$glob": "docs/**"}}`; also $or, $and,
     /// $not, $ne, $gt, $lt, $lte, $in, $nin, $exists.
     #[schema(value_type = Option<Object>)]
     filter: Option<Map<String, Value>>,
     /// How thoroughly to search.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     mode: Mode,
     /// Whether hits say which token of the passage each token of the query met.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     explain: bool,
-}
-
-fn ten() -> usize {
-    10
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -187,10 +182,7 @@ impl From<Answer> for Found {
 #[utoipa::path(post, path = "/v1/indexes/{index}/search", tag = SEARCH, params(("index" = String, Path)),
     request_body = SearchRequest, responses(
     (status = 200, body = SearchResponse),
-    (status = 400, body = ErrorBody),
-    (status = 404, body = ErrorBody),
-    (status = 422, body = ErrorBody, description = "Embeddings are of another dimension"),
-    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+    (status = 422, body = ErrorBody, description = "Embeddings are of another dimension")
 ))]
 pub(crate) async fn search(
     State(state): State<AppState>,
@@ -203,10 +195,8 @@ pub(crate) async fn search(
 /// Search the index "default": that of the folder that is served
 #[utoipa::path(post, path = "/v1/search", tag = SEARCH, request_body = SearchRequest, responses(
     (status = 200, body = SearchResponse),
-    (status = 400, body = ErrorBody),
     (status = 404, body = ErrorBody, description = "No folder is served"),
-    (status = 422, body = ErrorBody, description = "Embeddings are of another dimension"),
-    (status = 429, body = ErrorBody, description = "Too many requests are under way")
+    (status = 422, body = ErrorBody, description = "Embeddings are of another dimension")
 ))]
 pub(crate) async fn search_default(
     State(state): State<AppState>,
@@ -226,14 +216,19 @@ struct Queries {
 async fn run(state: &AppState, index: &str, request: SearchRequest) -> Result<SearchResponse, ApiError> {
     let served = state.index(index)?;
     let most = state.limits().k;
-    if !(1..=most).contains(&request.k) {
-        return Err(ApiError::bad_request(format!("k is {}: it must be between 1 and {most}", request.k)));
+    let k = request.k.unwrap_or(10);
+    if !(1..=most).contains(&k) {
+        return Err(ApiError::bad_request(format!("k is {k}: it must be between 1 and {most}")));
     }
-    let mut params = SearchParams::new(request.k);
+    let mut params = SearchParams::new(k);
     params.exhaustive = request.mode == Mode::Exhaustive;
-    let mut options = SearchOptions::new(request.k);
+    let mut options = SearchOptions::new(k);
     (options.params, options.explain) = (params, request.explain);
-    options.filter = request.filter.map(|filter| Filter::parse(&Value::Object(filter))).transpose()?;
+    if let Some(filter) = request.filter {
+        // Patterns may take a while to compile.
+        let parsed = state.compute(move || Ok(Filter::parse(&Value::Object(filter))?)).await?;
+        options.filter = Some(parsed);
+    }
     let given = (request.query, request.queries, request.embeddings, request.embeddings_batch);
     let Queries { texts, embeddings, encode, one } = queries(state, given).await?;
     let search = move |reader: &latewood::Reader| {

@@ -10,33 +10,30 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use tokio_stream::wrappers::WatchStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{TASKS, read_path};
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::state::AppState;
 use crate::tasks::{Task, TaskState};
 
 /// Whether an answer waits for what was asked.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
     /// Whether to answer when all is done and searchable (200), or at once (202), with a task to follow. What takes longer
     /// than a request may is answered with its task as well.
-    #[serde(default = "yes")]
-    #[param(default = true)]
-    wait: bool,
-}
-
-fn yes() -> bool {
-    true
+    #[param(default = true, required = false)]
+    wait: Option<bool>,
 }
 
 impl WaitQuery {
     pub(super) fn of(query: Result<Query<Self>, QueryRejection>) -> Result<bool, ApiError> {
-        query.map(|Query(query)| query.wait).map_err(|e| ApiError::bad_request(e.body_text()))
+        query.map(|Query(query)| query.wait.unwrap_or(true)).map_err(|e| ApiError::bad_request(e.body_text()))
     }
 }
 
@@ -62,16 +59,14 @@ fn find(state: &AppState, path: Result<Path<String>, PathRejection>) -> Result<A
 }
 
 /// List tasks
-#[utoipa::path(get, path = "/v1/tasks", tag = TASKS, responses((status = 200, body = TaskList)))]
+#[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = TASKS, responses((status = 200, body = TaskList)))]
 pub(crate) async fn list(State(state): State<AppState>) -> Json<TaskList> {
     Json(TaskList { tasks: state.tasks().list() })
 }
 
 /// Say how far a task is
-#[utoipa::path(get, path = "/v1/tasks/{task}", tag = TASKS, params(("task" = u64, Path)), responses(
-    (status = 200, body = TaskState),
-    (status = 400, body = ErrorBody),
-    (status = 404, body = ErrorBody)
+#[utoipa::path(get, path = "/v1/tasks/{task}", operation_id = "get_task", tag = TASKS, params(("task" = u64, Path)), responses(
+    (status = 200, body = TaskState)
 ))]
 pub(crate) async fn get(
     State(state): State<AppState>,
@@ -81,10 +76,8 @@ pub(crate) async fn get(
 }
 
 /// Stop a task: what it has committed stays
-#[utoipa::path(delete, path = "/v1/tasks/{task}", tag = TASKS, params(("task" = u64, Path)), responses(
-    (status = 202, body = TaskState, description = "It will stop after the commit under way"),
-    (status = 400, body = ErrorBody),
-    (status = 404, body = ErrorBody)
+#[utoipa::path(delete, path = "/v1/tasks/{task}", operation_id = "cancel_task", tag = TASKS, params(("task" = u64, Path)), responses(
+    (status = 202, body = TaskState, description = "It will stop after the commit under way")
 ))]
 pub(crate) async fn cancel(
     State(state): State<AppState>,
@@ -96,21 +89,29 @@ pub(crate) async fn cancel(
 }
 
 /// Follow a task: an event for each change of its state, until it has ended
-#[utoipa::path(get, path = "/v1/tasks/{task}/events", tag = TASKS, params(("task" = u64, Path)), responses(
-    (status = 200, content_type = "text/event-stream", body = String, description = "`data:` is the task's state"),
-    (status = 400, body = ErrorBody),
-    (status = 404, body = ErrorBody)
+#[utoipa::path(get, path = "/v1/tasks/{task}/events", operation_id = "follow_task", tag = TASKS, params(("task" = u64, Path)), responses(
+    (status = 200, content_type = "text/event-stream", body = String, description = "`data:` is the task's state")
 ))]
 pub(crate) async fn events(
     State(state): State<AppState>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let task = find(&state, path)?;
-    let mut ended = false;
-    let states = WatchStream::new(task.watch()).take_while(move |state| {
-        // The last state is sent, too.
-        !std::mem::replace(&mut ended, state.status.is_finished())
+    let (sender, states) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut watch = task.watch();
+        loop {
+            let state = watch.borrow_and_update().clone();
+            let ended = state.status.is_finished();
+            if sender.send(state).await.is_err() || ended {
+                return;
+            }
+            tokio::select! {
+                changed = watch.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
     });
-    let events = states.map(|state| Ok(Event::default().json_data(&state).unwrap_or_default()));
+    let events = ReceiverStream::new(states).map(|state| Ok(Event::default().json_data(&state).unwrap_or_default()));
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
