@@ -1,7 +1,7 @@
 //! The HTTP API: an axum router over indexes.
 //!
 //! [`router`] can be nested in another application; [`serve`] runs it alone. What there is, [`openapi`] tells; the same
-//! document is at `/openapi.json`, and to be read at `/docs`.
+//! document is at `/openapi.json`, and to be read at `/docs`; a page to search with is at `/`.
 //!
 //! # What is where
 //!

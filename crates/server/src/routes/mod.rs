@@ -4,6 +4,7 @@ mod documents;
 mod embed;
 mod indexes;
 mod ops;
+mod page;
 mod rerank;
 mod search;
 mod tasks;
@@ -165,7 +166,12 @@ fn writing() -> OpenApiRouter<AppState> {
 }
 
 fn open() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(ops::health)).routes(routes!(ops::ready)).route("/health", get(ops::health))
+    OpenApiRouter::new()
+        .routes(routes!(ops::health))
+        .routes(routes!(ops::ready))
+        .route("/health", get(ops::health))
+        // For people.
+        .route("/", get(page::index))
 }
 
 /// What all routes are.
