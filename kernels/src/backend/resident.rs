@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 
 use cubecl::prelude::Runtime;
 use latewood_engine::{ResidualCodec, Result, Shard as Coded};
@@ -13,7 +14,7 @@ use latewood_engine::{ResidualCodec, Result, Shard as Coded};
 use super::GpuStatus;
 use super::worker::Failure;
 use crate::client::{Buffer, Client, GpuError};
-use crate::layout::{Codec, CodecParts, Shard, ShardParts, fitting_parts};
+use crate::layout::{Centroids, Codec, CodecParts, Shard, ShardParts, fitting_parts};
 
 /// Documents of a shard on the device.
 pub(super) struct Part {
@@ -43,6 +44,8 @@ pub(super) struct Resident<R: Runtime> {
     budget: u64,
     codecs: HashMap<u64, Rc<Codec>>,
     shards: HashMap<u64, Entry>,
+    /// What rows are assigned to, while someone holds it.
+    centroids: Vec<(Weak<[f32]>, Rc<Centroids>)>,
     /// The current search.
     now: u64,
     copied: u64,
@@ -52,7 +55,7 @@ pub(super) struct Resident<R: Runtime> {
 impl<R: Runtime> Resident<R> {
     pub(super) fn new(client: Client<R>, budget: u64) -> Self {
         let (codecs, shards) = (HashMap::new(), HashMap::new());
-        Self { client, budget, codecs, shards, now: 0, copied: 0, streamed: false }
+        Self { client, budget, codecs, shards, centroids: Vec::new(), now: 0, copied: 0, streamed: false }
     }
 
     pub(super) fn client(&self) -> &Client<R> {
@@ -73,7 +76,8 @@ impl<R: Runtime> Resident<R> {
 
     fn bytes(&self) -> u64 {
         let codecs: u64 = self.codecs.values().map(|codec| codec.bytes()).sum();
-        codecs + self.shards.values().map(|shard| shard.bytes).sum::<u64>()
+        let centroids: u64 = self.centroids.iter().map(|(_, there)| there.bytes()).sum();
+        codecs + centroids + self.shards.values().map(|shard| shard.bytes).sum::<u64>()
     }
 
     /// A codec on the device.
@@ -96,6 +100,27 @@ impl<R: Runtime> Resident<R> {
         let there = Rc::new(Codec::new(&self.client, &parts)?);
         self.codecs.insert(codec.digest(), there.clone());
         Ok(there)
+    }
+
+    /// Centroids `[c, dim]` on the device.
+    pub(super) fn centroids(&mut self, rows: &Arc<[f32]>, dim: usize) -> Result<Rc<Centroids>, GpuError> {
+        let own = Arc::downgrade(rows);
+        if let Some((_, there)) = self.centroids.iter().find(|(held, _)| held.ptr_eq(&own)) {
+            return Ok(there.clone());
+        }
+        // No search is under way: any shard may leave.
+        self.now += 1;
+        self.make_room(size_of_val(&rows[..]) as u64)?;
+        let there = Rc::new(Centroids::new(&self.client, dim, rows)?);
+        self.centroids.push((own, there.clone()));
+        Ok(there)
+    }
+
+    /// Lets centroids go that nobody holds any more.
+    pub(super) fn tidy(&mut self) -> Result<(), GpuError> {
+        let before = self.centroids.len();
+        self.centroids.retain(|(held, _)| held.strong_count() > 0);
+        if self.centroids.len() < before { self.client.release() } else { Ok(()) }
     }
 
     /// A shard on the device: one that stays, or that goes when it is dropped.

@@ -11,7 +11,7 @@ use cubecl::ir::AddressType;
 use cubecl::prelude::*;
 use half::f16;
 
-use super::{Four, copy, cube_dim, dense, matrix, narrow, outline, residual, table, top};
+use super::{Four, copy, cube_dim, dense, matrix, narrow, nearest, outline, residual, table, top};
 use crate::layout::Deal;
 
 define_size!(Width);
@@ -206,6 +206,19 @@ fn write_dense<F: Float>(name: &str) {
 fn dense_has_a_source() {
     write_dense::<f32>("dense_f32");
     write_dense::<f16>("dense_f16");
+}
+
+#[test]
+fn nearest_has_a_source() {
+    for (name, goes_on) in [("nearest_first", false), ("nearest_next", true)] {
+        let mut b = Build::new();
+        let (rows, centroids) = (b.input::<Four<f32>>(), b.input::<Four<f32>>());
+        let (dots, best) = (b.output::<f32>(), b.output::<u32>());
+        let [dim, n, blocks, first] = std::array::from_fn(|_| b.number());
+        let scope = &mut b.0.scope;
+        nearest::nearest_kernel::expand(scope, rows, centroids, dots, best, dim, n, blocks, first, goes_on);
+        b.write(name, cube_dim());
+    }
 }
 
 #[test]

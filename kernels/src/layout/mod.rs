@@ -1,8 +1,9 @@
 //! What lies on the device, and how it is arranged there.
 //!
 //! Everything is in words of 32 bits, since not all GPUs read smaller ones. [`Codec`] and [`Shard`] are made once and
-//! stay; [`Queries`] and [`Table`] live as long as a search.
+//! stay; [`Queries`] and [`Table`] live as long as a search, [`Centroids`] as long as a pass over the rows they are trained on.
 
+mod centroids;
 mod codec;
 mod dense;
 mod fragments;
@@ -11,6 +12,7 @@ mod queries;
 mod shard;
 mod table;
 
+pub use centroids::Centroids;
 pub use codec::{Codec, CodecParts};
 pub use dense::{DenseTokens, TokenValue};
 pub(crate) use fragments::{Deal, Fragments, PLANE, PRODUCTS, STEP_PAIRS};

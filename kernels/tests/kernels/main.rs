@@ -9,6 +9,7 @@ mod client;
 mod coded;
 mod dense;
 mod gpus;
+mod nearest;
 mod reference;
 mod searching;
 mod top;

@@ -13,7 +13,7 @@ use super::manifest::CodecEntry;
 use super::spool::{SpoolReader, append_f32};
 use super::writer::{next_file, open_shard};
 use super::{LiveShard, Progress, Snapshot, Stage, policy};
-use crate::backend::CpuBackend;
+use crate::backend::Backend;
 use crate::codec::{self, CodedTokens, ResidualCodec, Sample, Sampler, Shape};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::shard::ShardWriter;
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
     pub(super) directory: &'a dyn Directory,
-    pub(super) backend: &'a CpuBackend,
+    pub(super) backend: &'a dyn Backend,
     pub(super) progress: &'a dyn Progress,
     pub(super) budget: Budget,
 }
@@ -75,7 +75,7 @@ pub(super) fn in_order(shards: &[LiveShard]) -> Result<Vec<(DocId, &LiveShard, D
 /// The codec of `snapshot` whose centroids the waiting documents lie nearest to, unless they lie far from all: then they
 /// are of another kind than what there is, and get a codec of their own. A few documents never do.
 pub(super) fn fitting_codec(
-    backend: &CpuBackend,
+    backend: &dyn Backend,
     snapshot: &Snapshot,
     waiting: &SpoolReader<'_>,
 ) -> Result<Option<Arc<ResidualCodec>>> {
@@ -87,12 +87,12 @@ pub(super) fn fitting_codec(
     let mut sampler = Sampler::small(waiting.rows(), policy::DRIFT_TOKENS, manifest.dim, manifest.seed);
     let sample = sample(waiting, &[], &mut sampler)?.rows;
     let distance = |codec: Arc<ResidualCodec>| {
-        let sum = codec.encode(backend, &sample).scale_sum(codec.scales());
-        (sum, codec)
+        let sum = codec.encode(backend, &sample)?.scale_sum(codec.scales());
+        Ok((sum, codec))
     };
     // In the order of the manifest: of equals, the first.
     let codecs = manifest.codecs.iter().filter_map(|entry| snapshot.codecs.get(&entry.digest).cloned());
-    let nearest = codecs.map(distance).min_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = codecs.map(distance).collect::<Result<Vec<_>>>()?.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     let fits = |(sum, codec): &(f64, Arc<ResidualCodec>)| {
         !many || !policy::has_drifted(codec, *sum, sample.len() / manifest.dim)
     };
@@ -181,7 +181,7 @@ impl Builder<'_> {
         if self.site.progress.cancelled() {
             return Err(Error::Cancelled);
         }
-        let coded = self.codec.encode(self.site.backend, &self.batch.rows);
+        let coded = self.codec.encode(self.site.backend, &self.batch.rows)?;
         self.batch.rows.clear();
         let mut start = 0;
         for (doc, len) in std::mem::take(&mut self.batch.docs) {
