@@ -1,18 +1,18 @@
 //! What a build has done on the device.
 //!
 //! Rows go up a batch at a time, and no more than an answer comes back. Centroids that are trained stay there as long as
-//! their [`GpuNearest`].
+//! their [`GpuNearest`], codecs by their digests as for searches.
 
 use std::sync::Arc;
 
 use cubecl::prelude::Runtime;
-use latewood_engine::{Nearest, Result};
+use latewood_engine::{CodedTokens, Coder, Nearest, ResidualCodec, Result};
 
 use super::GpuBackend;
 use super::resident::Resident;
 use super::worker::{Failure, Job};
 use crate::client::{Client, GpuError};
-use crate::cube::nearest;
+use crate::cube::{encode, nearest};
 
 /// Rows that go up together at most.
 const BATCH_ROWS: usize = 1 << 16;
@@ -66,6 +66,43 @@ pub(super) fn assign<R: Runtime>(resident: &mut Resident<R>, job: &Assign) -> Re
         }
     }
     Ok(found)
+}
+
+/// A codec to code with.
+pub(super) struct GpuCoder {
+    backend: GpuBackend,
+    codec: Arc<ResidualCodec>,
+}
+
+impl GpuCoder {
+    pub(super) fn new(backend: &GpuBackend, codec: &Arc<ResidualCodec>) -> Self {
+        Self { backend: backend.clone(), codec: codec.clone() }
+    }
+}
+
+impl Coder for GpuCoder {
+    fn code(&self, rows: &[f32]) -> Result<Option<CodedTokens>> {
+        let job = Code { codec: self.codec.clone(), rows: rows.to_vec() };
+        self.backend.run(|reply| Job::Code(job, reply))
+    }
+}
+
+/// Rows `[n, dim]` to be coded.
+#[derive(Debug)]
+pub(super) struct Code {
+    codec: Arc<ResidualCodec>,
+    rows: Vec<f32>,
+}
+
+pub(super) fn code<R: Runtime>(resident: &mut Resident<R>, job: &Code) -> Result<CodedTokens, Failure> {
+    let coder = resident.coder(&job.codec)?;
+    let (client, dim) = (resident.client(), coder.dim());
+    let mut coded = CodedTokens::default();
+    for rows in job.rows.chunks(rows_at_once(client, dim) * dim) {
+        let rows = client.upload("rows", rows)?;
+        encode(client, &coder, &rows)?.read(client, &mut coded)?;
+    }
+    Ok(coded)
 }
 
 /// Rows of so many words that go up together.

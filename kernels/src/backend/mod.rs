@@ -1,5 +1,5 @@
 //! [`latewood_engine::Backend`] on a GPU: shards stay in its memory, and a search is a handful of launches; of a build it
-//! finds the centroids of rows.
+//! finds the centroids of rows, and codes them.
 //!
 //! All documents that may be found are ranked by their outlines, or, where as many are to be scored as there are, none;
 //! the best are scored by their codes; what is read back is the best of these. There is no gathering from posting
@@ -16,11 +16,13 @@ mod worker;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use latewood_engine::{Backend, CpuBackend, Error, Nearest, Plan, QueryEmbeddings, Ranking, Result, Searchable};
+use latewood_engine::{
+    Backend, Coder, CpuBackend, Error, Nearest, Plan, QueryEmbeddings, Ranking, ResidualCodec, Result, Searchable,
+};
 
 use crate::client::{Client, GpuError};
 use crate::device::{Device, Resolved};
-use build::GpuNearest;
+use build::{GpuCoder, GpuNearest};
 use worker::{Failure, Job, Reply, Search, Target};
 
 /// Bytes kept on a GPU whose memory is not known.
@@ -175,5 +177,9 @@ impl Backend for GpuBackend {
 
     fn nearest(&self, centroids: &[f32], dim: usize) -> Result<Option<Box<dyn Nearest>>> {
         Ok(self.searches().then(|| Box::new(GpuNearest::new(self, centroids, dim)) as Box<dyn Nearest>))
+    }
+
+    fn coder(&self, codec: &Arc<ResidualCodec>) -> Result<Option<Box<dyn Coder>>> {
+        Ok(self.searches().then(|| Box::new(GpuCoder::new(self, codec)) as Box<dyn Coder>))
     }
 }

@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cubecl::prelude::Runtime;
-use latewood_engine::{DocOrd, Error, Plan, Ranking, Searchable, Shard};
+use latewood_engine::{CodedTokens, DocOrd, Error, Plan, Ranking, Searchable, Shard};
 
 use super::GpuStatus;
-use super::build::{Assign, assign};
+use super::build::{Assign, Code, assign, code};
 use super::resident::Resident;
 use super::search::search;
 use crate::client::{Client, GpuError, text_of};
@@ -72,6 +72,7 @@ pub(super) type Reply<T> = Sender<Result<T, Failure>>;
 pub(super) enum Job {
     Search(Search, Reply<Vec<Ranking>>),
     Assign(Assign, Reply<Vec<u16>>),
+    Code(Code, Reply<CodedTokens>),
     /// Centroids may have been dropped, to which rows were assigned.
     Tidy,
 }
@@ -89,6 +90,7 @@ impl<R: Runtime> Worker<R> {
         match job {
             Job::Search(job, reply) => self.answer(&reply, |resident| search(resident, &job)),
             Job::Assign(job, reply) => self.answer(&reply, |resident| assign(resident, &job)),
+            Job::Code(job, reply) => self.answer(&reply, |resident| code(resident, &job)),
             // Whoever needs the device next hears that it has failed.
             Job::Tidy => drop(self.run(|resident| Ok(resident.tidy()?))),
         }

@@ -7,6 +7,7 @@
 
 mod client;
 mod coded;
+mod coding;
 mod dense;
 mod gpus;
 mod nearest;

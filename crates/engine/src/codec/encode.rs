@@ -1,5 +1,6 @@
 //! Coding and decoding tokens.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use latewood_simd::{
@@ -29,6 +30,21 @@ pub struct CodedTokens {
 }
 
 impl CodedTokens {
+    /// Some of the tokens, which `codec` has coded.
+    pub(crate) fn tokens<'a>(&'a self, codec: &'a ResidualCodec, run: Range<usize>) -> ResidualTokens<'a> {
+        let (plane, fine_plane) = codec.planes();
+        ResidualTokens {
+            bits: codec.bits(),
+            dim: codec.dim(),
+            levels: codec.levels(),
+            scales: codec.scales(),
+            centroids: &self.centroids[run.clone()],
+            factors: &self.factors[run.clone()],
+            codes: &self.codes[run.start * plane..run.end * plane],
+            fine: &self.fine[run.start * fine_plane..run.end * fine_plane],
+        }
+    }
+
     /// The sum of the tokens' scales: how far they lie from their centroids.
     pub(crate) fn scale_sum(&self, scales: &[f32; SCALES]) -> f64 {
         self.factors.iter().map(|&factors| f64::from(unpack_factors(factors, scales).0)).sum()
@@ -42,11 +58,11 @@ impl ResidualCodec {
     /// When the device fails.
     pub(crate) fn encode(self: &Arc<Self>, backend: &dyn Backend, rows: &[f32]) -> Result<CodedTokens> {
         let coded = backend::code(backend, self, rows)?;
-        Ok(coded.unwrap_or_else(|| self.encode_here(backend.cpu(), rows)))
+        Ok(coded.unwrap_or_else(|| self.encode_on(backend.cpu(), rows)))
     }
 
     /// Codes `rows` `[n, d]`, unit rows, on the processor.
-    fn encode_here(&self, backend: &CpuBackend, rows: &[f32]) -> CodedTokens {
+    pub fn encode_on(&self, backend: &CpuBackend, rows: &[f32]) -> CodedTokens {
         let dim = self.dim();
         let n = rows.len() / dim;
         let (plane, fine_plane) = self.planes();

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use half::f16;
-use latewood_simd::ResidualTokens;
 
 use super::budget::Budget;
 use super::manifest::CodecEntry;
@@ -14,7 +13,7 @@ use super::spool::{SpoolReader, append_f32};
 use super::writer::{next_file, open_shard};
 use super::{LiveShard, Progress, Snapshot, Stage, policy};
 use crate::backend::Backend;
-use crate::codec::{self, CodedTokens, ResidualCodec, Sample, Sampler, Shape};
+use crate::codec::{self, ResidualCodec, Sample, Sampler, Shape};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::ids::{DocId, DocOrd};
@@ -192,7 +191,7 @@ impl Builder<'_> {
                     none.insert((ShardWriter::create(self.site.directory, &name, self.codec.clone())?, name))
                 }
             };
-            shard.add(doc, &slice(&self.codec, &coded, start, len))?;
+            shard.add(doc, &coded.tokens(&self.codec, start..start + len))?;
             start += len;
         }
         self.done += start as u64;
@@ -208,20 +207,5 @@ impl Builder<'_> {
             self.next.shards.push(open_shard(self.site.directory, name, &self.codec)?);
         }
         Ok(())
-    }
-}
-
-fn slice<'a>(codec: &'a ResidualCodec, coded: &'a CodedTokens, start: usize, len: usize) -> ResidualTokens<'a> {
-    let run = start..start + len;
-    let (plane, fine_plane) = codec.planes();
-    ResidualTokens {
-        bits: codec.bits(),
-        dim: codec.dim(),
-        levels: codec.levels(),
-        scales: codec.scales(),
-        centroids: &coded.centroids[run.clone()],
-        factors: &coded.factors[run.clone()],
-        codes: &coded.codes[run.start * plane..run.end * plane],
-        fine: &coded.fine[run.start * fine_plane..run.end * fine_plane],
     }
 }
