@@ -1,7 +1,7 @@
 //! What a build has done on the device.
 //!
-//! Rows go up a batch at a time, and no more than an answer comes back. Centroids that are trained stay there as long as
-//! their [`GpuNearest`], codecs by their digests as for searches.
+//! Rows go up a batch at a time, and no more than an answer comes back. Centroids that are trained stay there as long
+//! as their [`GpuNearest`], codecs by their digests as for searches.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::worker::{Failure, Job};
 use crate::client::{Client, GpuError};
 use crate::cube::{encode, nearest};
 
-/// Rows that go up together at most.
-const BATCH_ROWS: usize = 1 << 16;
+/// Rows that go up together at most: enough to keep all of a GPU at work, and a build's memory stays what it was.
+const BATCH_ROWS: usize = 1 << 15;
 
 /// Centroids to find nearest ones among.
 pub(super) struct GpuNearest {
@@ -34,8 +34,13 @@ impl GpuNearest {
 impl Nearest for GpuNearest {
     fn assign(&self, rows: &[f32]) -> Result<Option<Vec<u16>>> {
         let Some(centroids) = self.centroids.clone() else { return Ok(None) };
-        let job = Assign { centroids, dim: self.dim, rows: rows.to_vec() };
-        self.backend.run(|reply| Job::Assign(job, reply))
+        let mut found = Vec::with_capacity(rows.len() / self.dim);
+        for rows in rows.chunks(BATCH_ROWS * self.dim) {
+            let job = Assign { centroids: centroids.clone(), dim: self.dim, rows: rows.to_vec() };
+            let Some(ids) = self.backend.run(|reply| Job::Assign(job, reply))? else { return Ok(None) };
+            found.extend(ids);
+        }
+        Ok(Some(found))
     }
 }
 

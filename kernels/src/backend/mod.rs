@@ -1,5 +1,5 @@
-//! [`latewood_engine::Backend`] on a GPU: shards stay in its memory, and a search is a handful of launches; of a build it
-//! finds the centroids of rows, and codes them.
+//! [`latewood_engine::Backend`] on a GPU: shards stay in its memory, and a search is a handful of launches; of a build
+//! it finds the centroids of rows, and codes them.
 //!
 //! All documents that may be found are ranked by their outlines, or, where as many are to be scored as there are, none;
 //! the best are scored by their codes; what is read back is the best of these. There is no gathering from posting

@@ -1,8 +1,8 @@
 //! Which centroid a row has the largest dot product with.
 //!
-//! Here the rows are the tokens of a tile and the centroids lie in the lanes, so that rows stay as they come. A cube keeps
-//! 32 rows and goes through all centroids: each unit remembers the best of its own lanes for its 4 rows, and at the end
-//! the eight units that share a row choose. Nothing but the answer is written.
+//! Here the rows are the tokens of a tile and the centroids lie in the lanes, so that rows stay as they come. A cube
+//! keeps 32 rows and goes through all centroids: each unit remembers the best of its own lanes for its 4 rows, and at
+//! the end the eight units that share a row choose. Nothing but the answer is written.
 
 use cubecl::prelude::*;
 
@@ -11,8 +11,8 @@ use super::{Four, LANE_UNITS, LANES, TOKEN_UNITS, TOKENS, UNIT_LANES, UNIT_TOKEN
 use crate::client::{Buffer, Client, GpuError};
 use crate::layout::Centroids;
 
-/// For each of `rows` `[n, dim]` the centroid with the largest dot product, of equals the first, into `[n]`. Products are
-/// summed in `f32`.
+/// For each of `rows` `[n, dim]` the centroid with the largest dot product, of equals the first, into `[n]`. Products
+/// are summed in `f32`.
 ///
 /// # Errors
 /// When the values are no rows of the centroids' dimension, or they are too many for one launch.
@@ -45,8 +45,8 @@ pub fn nearest<R: Runtime>(
     Ok(best)
 }
 
-/// One cube for [`TOKENS`] rows. `centroids` are `[blocks, dim, LANES]`, the first of them number `first_centroid`. Where
-/// it `goes_on`, `dots` and `best` hold what the centroids before these have come to.
+/// One cube for [`TOKENS`] rows. `centroids` are `[blocks, dim, LANES]`, the first of them number `first_centroid`.
+/// Where it `goes_on`, `dots` and `best` hold what the centroids before these have come to.
 #[cube(launch)]
 pub(super) fn nearest_kernel(
     rows: &Array<Four<f32>>,

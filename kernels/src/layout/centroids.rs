@@ -10,8 +10,9 @@ use crate::cube::LANES;
 /// Most centroids that tokens of 16 bits can name.
 pub(super) const MAX_CENTROIDS: usize = 1 << 16;
 
-/// Centroids in the lanes: blocks `[dim, LANES]`, in as many pieces as the device's largest allocation asks for. The last
-/// centroid is repeated up to the end of its block: of equals the first is the nearest, so that none of these ever is.
+/// Centroids in the lanes: blocks `[dim, LANES]`, in as many pieces as the device's largest allocation asks for. The
+/// last centroid is repeated up to the end of its block: of equals the first is the nearest, so that none of these ever
+/// is.
 #[derive(Debug, Clone)]
 pub struct Centroids {
     dim: usize,

@@ -1,8 +1,8 @@
 //! What lies on the device, and how it is arranged there.
 //!
 //! Everything is in words of 32 bits, since not all GPUs read smaller ones. [`Codec`] and [`Shard`] are made once and
-//! stay; [`Queries`] and [`Table`] live as long as a search, [`Centroids`] as long as a pass over the rows they are trained on,
-//! [`Coder`] as long as its [`Codec`], [`Codes`] until they are read.
+//! stay; [`Queries`] and [`Table`] live as long as a search, [`Centroids`] as long as a pass over the rows they are
+//! trained on, [`Coder`] as long as its [`Codec`], [`Codes`] until they are read.
 
 mod centroids;
 mod codec;

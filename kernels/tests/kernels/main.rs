@@ -5,6 +5,7 @@
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
 
+mod building;
 mod client;
 mod coded;
 mod coding;

@@ -6,8 +6,8 @@ use super::Backend;
 use crate::codec::{CodedTokens, ResidualCodec};
 use crate::error::{Error, Result};
 
-/// Dot products below which the processor does the work: a few milliseconds of it, about what it takes to bring rows to a
-/// device, start it and read back, and nothing beside what a kernel's first use costs.
+/// Dot products below which the processor does the work: a few milliseconds of it, about what it takes to bring rows to
+/// a device, start it and read back, and nothing beside what a kernel's first use costs.
 const LEAST_PRODUCTS: usize = 1 << 22;
 
 /// Rows whose answers are looked at, of each time that a device is asked: kernels that do not run may say nothing and
@@ -15,13 +15,14 @@ const LEAST_PRODUCTS: usize = 1 << 22;
 const CHECKED_ROWS: usize = 16;
 /// How far the product with a row's centroid may lie below that with the nearest, for rows of unit length.
 const FARTHER: f32 = 1e-3;
-/// How much less the mean cosine between the rows and what their codes stand for may be than with the processor's codes.
+/// How much less the mean cosine between the rows and what their codes stand for may be than with the processor's
+/// codes.
 const WORSE: f32 = 1e-2;
 
 /// Finds the centroid of a row, on a device ([`Backend::nearest`]).
 pub trait Nearest: Send + Sync {
-    /// For each row of `rows` `[n, d]` the centroid with the largest dot product, of equals the first, `[n]`. `None` leaves
-    /// it to the processor.
+    /// For each row of `rows` `[n, d]` the centroid with the largest dot product, of equals the first, `[n]`. `None`
+    /// leaves it to the processor.
     ///
     /// # Errors
     /// When the device fails ([`crate::Error::Device`]).

@@ -1,8 +1,8 @@
 //! Where arithmetic runs.
 //!
-//! The stages of a search and of a build call the processor ([`CpuBackend`]). Another [`Backend`] may take whole searches
-//! over, a GPU that keeps shards resident, and what of a build grows with rows times centroids: finding centroids and
-//! coding.
+//! The stages of a search and of a build call the processor ([`CpuBackend`]). Another [`Backend`] may take whole
+//! searches over, a GPU that keeps shards resident, and what of a build grows with rows times centroids: finding
+//! centroids and coding.
 
 mod build;
 mod centroid_scores;
