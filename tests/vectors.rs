@@ -21,6 +21,12 @@ fn arrays_go_in_and_timed_hits_come_out() {
     assert_eq!((built.code, built.stdout.as_str()), (0, ""), "{}", built.stderr);
     let timings: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("build.json")).unwrap()).unwrap();
     assert!(timings["build_s"].as_f64().unwrap() > 0.0 && timings["rows"] == sizes["rows"], "{timings}");
+    assert!(timings["backend"].as_str().unwrap().starts_with("cpu"), "{timings}");
+    // A device that is not there builds nothing.
+    let missing = ["vectors", "build", "--embeddings", "arrays", "--index", "nothing", "--device", "wgpu:99"];
+    let refused = run(dir.path(), &missing);
+    assert!(refused.code == 2 && refused.stderr.contains("there is no wgpu:99"), "{}", refused.stderr);
+    assert!(!dir.path().join("nothing").exists());
 
     let search = ["vectors", "search", "--queries", "arrays", "--index", "ix", "-k", "3", "--run", "out.run"];
     let searched = run(dir.path(), &search);

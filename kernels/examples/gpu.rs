@@ -1,5 +1,5 @@
-//! Times searches on a GPU over random codes, beside what copying memory takes: `gpu DEVICE [DOCUMENTS]`
-//! (`benches/gpu/README.md`).
+//! Times searches on a GPU over random codes, beside what copying memory takes, and what it does of builds, beside the
+//! processor: `gpu DEVICE [DOCUMENTS]` (`benches/gpu/README.md`).
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -13,21 +13,25 @@ fn main() {
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
+#[path = "gpu/build.rs"]
+mod build;
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu {
     use std::error::Error;
     use std::time::Instant;
 
     use cubecl::prelude::*;
     use latewood_kernels::{
-        Buffer, Client, Codec, CodecParts, Device, GpuError, Queries, Shard, ShardParts, Top, fitting_parts, outline,
-        residual, table, top,
+        Buffer, Client, Codec, CodecParts, Device, GpuError, Queries, Resolved, Shard, ShardParts, Top, fitting_parts,
+        outline, residual, table, top,
     };
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
-    const DIM: usize = 128;
+    pub(super) const DIM: usize = 128;
     const BITS: u32 = 4;
-    const TOKENS: usize = 80;
+    pub(super) const TOKENS: usize = 80;
     const ROWS: usize = 32;
     const CENTROIDS: usize = 1 << 15;
     const RESCORED: usize = 1024;
@@ -46,13 +50,18 @@ mod gpu {
         println!("{}: {}", gpu.device, gpu.adapter.as_ref().map_or_else(|| gpu.reason.clone(), ToString::to_string));
         #[cfg(feature = "wgpu")]
         if let Some(device) = gpu.wgpu() {
-            return Ok(measure(&Client::<cubecl::wgpu::WgpuRuntime>::connect(&device)?, docs)?);
+            return run(&Client::<cubecl::wgpu::WgpuRuntime>::connect(&device)?, &gpu, docs);
         }
         #[cfg(feature = "cuda")]
         if let Some(device) = gpu.cuda() {
-            return Ok(measure(&Client::<cubecl::cuda::CudaRuntime>::connect(&device)?, docs)?);
+            return run(&Client::<cubecl::cuda::CudaRuntime>::connect(&device)?, &gpu, docs);
         }
         Err("there is no GPU to measure on".into())
+    }
+
+    fn run<R: Runtime>(client: &Client<R>, gpu: &Resolved, docs: usize) -> Result<(), Box<dyn Error>> {
+        measure(client, docs)?;
+        super::build::measure(client, gpu, docs)
     }
 
     /// An index of random codes on the device.
@@ -179,7 +188,7 @@ mod gpu {
         Ok(Loaded { codec, parts, tokens: docs * TOKENS })
     }
 
-    fn unit_rows(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    pub(super) fn unit_rows(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
         let rows: Vec<f32> = (0..count * DIM).map(|_| rng.random_range(-1.0..1.0)).collect();
         let unit = |row: &[f32]| {
             let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();

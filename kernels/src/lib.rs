@@ -12,6 +12,9 @@
 //! | `residual` | documents by their packed codes; with matrix units (tensor cores) where a device has them |
 //! | `dense` | documents that are not compressed, `f32` or `f16` |
 //! | `top` | the best of many scores |
+//! | `rotate` | rows in the space of a codec's centroids |
+//! | `nearest` | for rows that are to be coded or trained on, which centroid each is nearest to |
+//! | `encode` | the codes of rows: both of these, then residuals in a few bits |
 //! | `copy` | nothing: how fast memory is |
 //!
 //! A launch returns at once; what failed on the device shows when something is read back (`Client::read`). Each thread
@@ -38,8 +41,9 @@ pub use backend::{GpuBackend, GpuOptions, GpuStatus};
 #[cfg(feature = "gpu")]
 pub use client::{Buffer, Client, GpuError, Limits, Memory};
 #[cfg(feature = "gpu")]
-pub use cube::{LANES, MAX_TOP, Top, copy, dense, outline, residual, table, top};
+pub use cube::{LANES, MAX_TOP, Top, copy, dense, encode, nearest, outline, residual, rotate, table, top};
 #[cfg(feature = "gpu")]
 pub use layout::{
-    Codec, CodecParts, DenseTokens, MAX_ROWS, Queries, Shard, ShardParts, Table, TokenValue, fitting_parts,
+    Centroids, Codec, CodecParts, Coder, CoderParts, Codes, DenseTokens, MAX_ROWS, Queries, Shard, ShardParts, Table,
+    TokenValue, fitting_parts,
 };

@@ -1,11 +1,12 @@
 //! An index of a folder of arrays, built part by part: a build that is killed goes on from its last part.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latewood_engine::{
-    self as engine, DocId, Index, IndexInfo, IndexOptions, IndexWriter, MmapDirectory, Progress, Sampler,
-    TokenEmbeddings, TokenEmbeddingsRef,
+    self as engine, Backend, CpuBackend, DocId, Index, IndexInfo, IndexOptions, IndexWriter, MmapDirectory, Progress,
+    Sampler, TokenEmbeddings, TokenEmbeddingsRef,
 };
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::{Document, Documents};
 
 /// How to build.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BuildOptions {
     /// What the index is made with.
@@ -25,12 +26,14 @@ pub struct BuildOptions {
     pub part_rows: Option<usize>,
     /// Whether to train with the rows' vocabulary ids, where there are any.
     pub token_ids: bool,
+    /// Where arithmetic runs.
+    pub backend: Arc<dyn Backend>,
 }
 
 impl BuildOptions {
-    /// Of an index made with `index`: with token ids, and no limit on memory.
+    /// Of an index made with `index`, by the processor: with token ids, and no limit on memory.
     pub fn new(index: IndexOptions) -> Self {
-        Self { index, memory: None, part_rows: None, token_ids: true }
+        Self { index, memory: None, part_rows: None, token_ids: true, backend: Arc::new(CpuBackend::new()) }
     }
 }
 
@@ -111,8 +114,8 @@ pub fn built(path: &Path) -> Result<Index> {
 /// of the same arrays and index options that ended before its time. `read` hears of documents read.
 ///
 /// # Errors
-/// When the arrays do not read or hold no unit rows, there is another index at `path`, memory is too little, or the disk
-/// refuses. What has been committed by then is kept for the next try; where nothing has, no index is left.
+/// When the arrays do not read or hold no unit rows, there is another index at `path`, memory is too little, the device
+/// fails, or the disk refuses. What has been committed by then is kept for the next try; where nothing has, no index is left.
 pub fn build(
     folder: &Path,
     path: &Path,
@@ -158,6 +161,7 @@ impl Build<'_> {
             Err(exists @ engine::Error::IndexExists { .. }) => self.resume(path, exists)?,
             Err(e) => return Err(e.into()),
         };
+        let index = index.with_backend(self.options.backend.clone());
         (self.state.done, self.committed) = (found, found);
         let mut writer = index.writer()?;
         self.options.memory.map_or(Ok(()), |bytes| writer.limit_memory(bytes))?;
@@ -262,6 +266,7 @@ mod tests {
     use half::f16;
     use latewood_engine::{QueryEmbeddings, SearchParams, Stage};
     use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Cancels the build after so many parts.
     struct Parts(Cell<usize>);
@@ -296,6 +301,34 @@ mod tests {
     /// Parts of 10 documents.
     fn options(bits: u32) -> BuildOptions {
         BuildOptions { part_rows: Some(50), ..BuildOptions::new(IndexOptions::new(8).bits(bits)) }
+    }
+
+    /// The processor, and whether it was asked for.
+    #[derive(Debug, Default)]
+    struct Elsewhere {
+        cpu: CpuBackend,
+        asked: AtomicBool,
+    }
+
+    impl Backend for Elsewhere {
+        fn name(&self) -> String {
+            "elsewhere".into()
+        }
+
+        fn cpu(&self) -> &CpuBackend {
+            self.asked.store(true, Ordering::SeqCst);
+            &self.cpu
+        }
+    }
+
+    #[test]
+    fn a_build_runs_where_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        arrays(dir.path(), 60);
+        let backend = Arc::new(Elsewhere::default());
+        let options = BuildOptions { backend: backend.clone(), ..options(4) };
+        build(dir.path(), &dir.path().join("ix"), options, &(), &|_, _| ()).unwrap();
+        assert!(backend.asked.load(Ordering::SeqCst));
     }
 
     fn hits(path: &Path) -> Vec<latewood_engine::Hit> {

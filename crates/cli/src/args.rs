@@ -32,7 +32,8 @@ pub(crate) struct Args {
     #[arg(long, global = true, value_name = "MODEL", value_hint = ValueHint::DirPath)]
     pub(crate) model: Option<PathBuf>,
 
-    /// Where searches and the model run: auto, cpu, wgpu, wgpu:1, cuda, cuda:1; auto takes a GPU if one can be used
+    /// Where searches, builds of indexes and the model run: auto, cpu, wgpu, wgpu:1, cuda, cuda:1; auto takes a GPU if one
+    /// can be used
     /// [default: auto for serve, otherwise cpu]
     #[arg(long, global = true, value_name = "DEVICE")]
     pub(crate) device: Option<Device>,

@@ -50,8 +50,8 @@ mod index;
 pub mod search;
 mod shard;
 
-pub use backend::{Backend, CpuBackend, Plan, Ranked, Ranking, Searchable};
-pub use codec::{ResidualCodec, SUPPORTED_BITS, Sampler};
+pub use backend::{Backend, Coder, CpuBackend, Nearest, Plan, Ranked, Ranking, Searchable};
+pub use codec::{CodedTokens, ResidualCodec, SUPPORTED_BITS, Sampler};
 pub use directory::{Bytes, Directory, FileReader, FileWriter, Lock, MmapDirectory, RamDirectory};
 pub use embeddings::{MAX_DIM, QueryEmbeddings, TokenEmbeddings, TokenEmbeddingsRef, UNIT_TOLERANCE};
 pub use error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Where searches and models run.
+//! Where searches, builds and models run.
 
 use std::sync::Arc;
 

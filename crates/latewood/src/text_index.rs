@@ -61,7 +61,7 @@ impl TextIndex {
         Ok(Self { index, encoder, root, within, source })
     }
 
-    /// Searches on another device.
+    /// Searches and builds on another device.
     #[must_use]
     pub fn on(mut self, device: &Opened) -> Self {
         self.index = self.index.with_backend(device.backend());

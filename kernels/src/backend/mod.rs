@@ -1,12 +1,14 @@
-//! [`latewood_engine::Backend`] on a GPU: shards stay in its memory, and a search is a handful of launches.
+//! [`latewood_engine::Backend`] on a GPU: shards stay in its memory, and a search is a handful of launches; of a build
+//! it finds the centroids of rows, and codes them.
 //!
 //! All documents that may be found are ranked by their outlines, or, where as many are to be scored as there are, none;
 //! the best are scored by their codes; what is read back is the best of these. There is no gathering from posting
 //! lists: a device reads outlines faster than it follows lists.
 //!
 //! One thread drives the device: CubeCL gives each thread a queue and memory of its own, so that what is kept had best
-//! be made, used and dropped on one. Searches from many threads wait for it in line.
+//! be made, used and dropped on one. Searches and builds from many threads wait for it in line.
 
+mod build;
 mod resident;
 mod search;
 mod worker;
@@ -14,11 +16,14 @@ mod worker;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use latewood_engine::{Backend, CpuBackend, Error, Plan, QueryEmbeddings, Ranking, Result, Searchable};
+use latewood_engine::{
+    Backend, Coder, CpuBackend, Error, Nearest, Plan, QueryEmbeddings, Ranking, ResidualCodec, Result, Searchable,
+};
 
 use crate::client::{Client, GpuError};
 use crate::device::{Device, Resolved};
-use worker::{Failure, Job, Target};
+use build::{GpuCoder, GpuNearest};
+use worker::{Failure, Job, Reply, Search, Target};
 
 /// Bytes kept on a GPU whose memory is not known.
 const USUAL_BUDGET: u64 = 2 << 30;
@@ -30,7 +35,7 @@ pub struct GpuOptions {
     /// Bytes of shards that may stay in the device's memory; by default four fifths of it, or 2 GiB where the driver does
     /// not tell how much there is. What does not fit is copied there for each search.
     pub budget: Option<u64>,
-    /// Whether the processor takes over for good when the device fails; otherwise each search fails then.
+    /// Whether the processor takes over for good when the device fails; otherwise each search fails then, and a commit.
     pub falls_back: bool,
 }
 
@@ -57,7 +62,7 @@ pub struct GpuStatus {
     pub failure: Option<String>,
 }
 
-/// Searches on a GPU. Clones share it.
+/// Searches and builds on a GPU. Clones share it.
 #[derive(Debug, Clone)]
 pub struct GpuBackend {
     name: String,
@@ -113,13 +118,32 @@ impl GpuBackend {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sends the job and waits for its result.
-    fn run(&self, job: impl FnOnce(Sender<Result<Vec<Ranking>, Failure>>) -> Job) -> Result<Vec<Ranking>, Failure> {
+    /// Sends the job and waits for its result; `None` where the processor has taken over.
+    fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<Option<T>> {
+        if self.status().failure.is_some() {
+            return Ok(None);
+        }
+        match self.answer(job) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Failure::Engine(error)) => Err(error),
+            Err(Failure::Gpu(error)) if self.falls_back => {
+                self.status.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error.to_string());
+                Ok(None)
+            }
+            Err(Failure::Gpu(error)) => Err(Error::Device { device: self.name.clone(), reason: error.to_string() }),
+        }
+    }
+
+    fn answer<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Failure> {
         let (reply, answer) = mpsc::channel();
-        let sent = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).send(job(reply));
         let gone = || Failure::Gpu(GpuError::Failed("the thread that drives it has ended".into()));
-        sent.map_err(|_| gone())?;
+        self.send(job(reply)).ok_or_else(gone)?;
         answer.recv().map_err(|_| gone())?
+    }
+
+    /// Whether anyone takes the job.
+    fn send(&self, job: Job) -> Option<()> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).send(job).ok()
     }
 }
 
@@ -148,14 +172,14 @@ impl Backend for GpuBackend {
         let Some(dim) = queries.first().map(|query| query.dim()) else { return Ok(Some(Vec::new())) };
         let targets = shards.iter().map(Target::new).collect();
         let queries = queries.iter().map(|query| query.values().to_vec()).collect();
-        match self.run(|reply| Job { targets, queries, dim, plan, reply }) {
-            Ok(rankings) => Ok(Some(rankings)),
-            Err(Failure::Engine(error)) => Err(error),
-            Err(Failure::Gpu(error)) if self.falls_back => {
-                self.status.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error.to_string());
-                Ok(None)
-            }
-            Err(Failure::Gpu(error)) => Err(Error::Device { device: self.name.clone(), reason: error.to_string() }),
-        }
+        self.run(|reply| Job::Search(Search { targets, queries, dim, plan }, reply))
+    }
+
+    fn nearest(&self, centroids: &[f32], dim: usize) -> Result<Option<Box<dyn Nearest>>> {
+        Ok(self.searches().then(|| Box::new(GpuNearest::new(self, centroids, dim)) as Box<dyn Nearest>))
+    }
+
+    fn coder(&self, codec: &Arc<ResidualCodec>) -> Result<Option<Box<dyn Coder>>> {
+        Ok(self.searches().then(|| Box::new(GpuCoder::new(self, codec)) as Box<dyn Coder>))
     }
 }

@@ -6,14 +6,19 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 
 use cubecl::prelude::Runtime;
 use latewood_engine::{ResidualCodec, Result, Shard as Coded};
+use latewood_simd::SCALES;
 
 use super::GpuStatus;
 use super::worker::Failure;
 use crate::client::{Buffer, Client, GpuError};
-use crate::layout::{Codec, CodecParts, Shard, ShardParts, fitting_parts};
+use crate::layout::{Centroids, Codec, CodecParts, Coder, CoderParts, Shard, ShardParts, fitting_parts};
+
+/// Codecs at most that rows can be coded with at once: a commit compares its documents with a few.
+const CODERS: usize = 4;
 
 /// Documents of a shard on the device.
 pub(super) struct Part {
@@ -43,6 +48,10 @@ pub(super) struct Resident<R: Runtime> {
     budget: u64,
     codecs: HashMap<u64, Rc<Codec>>,
     shards: HashMap<u64, Entry>,
+    /// By digests, the first made first.
+    coders: Vec<(u64, Rc<Coder>)>,
+    /// What rows are assigned to, while someone holds it.
+    centroids: Vec<(Weak<[f32]>, Rc<Centroids>)>,
     /// The current search.
     now: u64,
     copied: u64,
@@ -52,7 +61,17 @@ pub(super) struct Resident<R: Runtime> {
 impl<R: Runtime> Resident<R> {
     pub(super) fn new(client: Client<R>, budget: u64) -> Self {
         let (codecs, shards) = (HashMap::new(), HashMap::new());
-        Self { client, budget, codecs, shards, now: 0, copied: 0, streamed: false }
+        Self {
+            client,
+            budget,
+            codecs,
+            shards,
+            coders: Vec::new(),
+            centroids: Vec::new(),
+            now: 0,
+            copied: 0,
+            streamed: false,
+        }
     }
 
     pub(super) fn client(&self) -> &Client<R> {
@@ -73,7 +92,9 @@ impl<R: Runtime> Resident<R> {
 
     fn bytes(&self) -> u64 {
         let codecs: u64 = self.codecs.values().map(|codec| codec.bytes()).sum();
-        codecs + self.shards.values().map(|shard| shard.bytes).sum::<u64>()
+        let centroids: u64 = self.centroids.iter().map(|(_, there)| there.bytes()).sum();
+        let coders: u64 = self.coders.iter().map(|(_, there)| there.bytes()).sum();
+        codecs + coders + centroids + self.shards.values().map(|shard| shard.bytes).sum::<u64>()
     }
 
     /// A codec on the device.
@@ -81,21 +102,53 @@ impl<R: Runtime> Resident<R> {
         if let Some(there) = self.codecs.get(&codec.digest()) {
             return Ok(there.clone());
         }
-        let (centroids, centroid_scales) = codec.centroids();
         let (weights, leans) = codec.estimates();
-        let parts = CodecParts {
-            dim: codec.dim(),
-            bits: codec.bits(),
-            levels: codec.levels(),
-            scales: codec.scales(),
-            centroids,
-            centroid_scales,
-            weights: &weights,
-            leans: &leans,
-        };
+        let parts = parts_of(codec, &weights, &leans);
         let there = Rc::new(Codec::new(&self.client, &parts)?);
         self.codecs.insert(codec.digest(), there.clone());
         Ok(there)
+    }
+
+    /// What codes rows with a codec, on the device.
+    pub(super) fn coder(&mut self, codec: &ResidualCodec) -> Result<Rc<Coder>, GpuError> {
+        if let Some((_, there)) = self.coders.iter().find(|(digest, _)| *digest == codec.digest()) {
+            return Ok(there.clone());
+        }
+        if self.coders.len() == CODERS {
+            self.coders.remove(0);
+        }
+        let (dim, count) = (codec.dim(), codec.centroid_count());
+        self.make_room_for(4 * dim as u64 * (dim + count) as u64)?;
+        let own = self.codec(codec)?;
+        let (weights, leans) = codec.estimates();
+        let parts = CoderParts {
+            codec: parts_of(codec, &weights, &leans),
+            rotation: codec.rotation(),
+            scale_per_rms: codec.scale_per_rms(),
+            fine: codec.fine(),
+        };
+        let there = Rc::new(Coder::new(&self.client, &own, &parts)?);
+        self.coders.push((codec.digest(), there.clone()));
+        Ok(there)
+    }
+
+    /// Centroids `[c, dim]` on the device.
+    pub(super) fn centroids(&mut self, rows: &Arc<[f32]>, dim: usize) -> Result<Rc<Centroids>, GpuError> {
+        let own = Arc::downgrade(rows);
+        if let Some((_, there)) = self.centroids.iter().find(|(held, _)| held.ptr_eq(&own)) {
+            return Ok(there.clone());
+        }
+        self.make_room_for(size_of_val(&rows[..]) as u64)?;
+        let there = Rc::new(Centroids::new(&self.client, dim, rows)?);
+        self.centroids.push((own, there.clone()));
+        Ok(there)
+    }
+
+    /// Lets centroids go that nobody holds any more.
+    pub(super) fn tidy(&mut self) -> Result<(), GpuError> {
+        let before = self.centroids.len();
+        self.centroids.retain(|(held, _)| held.strong_count() > 0);
+        if self.centroids.len() < before { self.client.release() } else { Ok(()) }
     }
 
     /// A shard on the device: one that stays, or that goes when it is dropped.
@@ -114,6 +167,12 @@ impl<R: Runtime> Resident<R> {
             self.shards.insert(shard.digest(), Entry { parts: parts.clone(), bytes, used: self.now });
         }
         Ok(Parts { parts, stays })
+    }
+
+    /// Lets shards go until `bytes` fit that a build needs, or all: no search is under way.
+    fn make_room_for(&mut self, bytes: u64) -> Result<(), GpuError> {
+        self.now += 1;
+        self.make_room(bytes).map(drop)
     }
 
     /// Lets shards go until `bytes` fit; whether they do then.
@@ -148,6 +207,20 @@ impl<R: Runtime> Resident<R> {
             Ok(Part { tokens, all: self.client.keep("documents", &all)?, docs })
         });
         parts.collect()
+    }
+}
+
+fn parts_of<'a>(codec: &'a ResidualCodec, weights: &'a [f32; SCALES], leans: &'a [f32; SCALES]) -> CodecParts<'a> {
+    let (centroids, centroid_scales) = codec.centroids();
+    CodecParts {
+        dim: codec.dim(),
+        bits: codec.bits(),
+        levels: codec.levels(),
+        scales: codec.scales(),
+        centroids,
+        centroid_scales,
+        weights,
+        leans,
     }
 }
 

@@ -8,7 +8,7 @@ use cubecl::prelude::Runtime;
 use latewood_engine::{DocOrd, Plan, Ranked, Ranking, ResidualCodec};
 
 use super::resident::{Part, Resident};
-use super::worker::{Failure, Job, Target};
+use super::worker::{Failure, Search, Target};
 use crate::client::{Buffer, Client, GpuError};
 use crate::cube::{MAX_TOP, Top, outline, residual, table, top};
 use crate::layout::{Codec, Queries, Table};
@@ -25,7 +25,7 @@ enum By {
     Codes,
 }
 
-pub(super) fn search<R: Runtime>(resident: &mut Resident<R>, job: &Job) -> Result<Vec<Ranking>, Failure> {
+pub(super) fn search<R: Runtime>(resident: &mut Resident<R>, job: &Search) -> Result<Vec<Ranking>, Failure> {
     resident.begin();
     let candidates: usize = job.targets.iter().map(Target::count).sum();
     let targets: Vec<(usize, &Target)> = job.targets.iter().enumerate().filter(|(_, t)| t.count() > 0).collect();

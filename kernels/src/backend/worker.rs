@@ -5,14 +5,15 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cubecl::prelude::Runtime;
-use latewood_engine::{DocOrd, Error, Plan, Ranking, Searchable, Shard};
+use latewood_engine::{CodedTokens, DocOrd, Error, Plan, Ranking, Searchable, Shard};
 
 use super::GpuStatus;
+use super::build::{Assign, Code, assign, code};
 use super::resident::Resident;
 use super::search::search;
 use crate::client::{Client, GpuError, text_of};
 
-/// What stopped a search.
+/// What stopped a job.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// A damaged shard.
@@ -53,15 +54,63 @@ impl Target {
     }
 }
 
-/// A search, and where its answer goes.
+/// A search.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct Search {
     pub(super) targets: Vec<Target>,
     /// Each `[q, d]`, as it came.
     pub(super) queries: Vec<Vec<f32>>,
     pub(super) dim: usize,
     pub(super) plan: Plan,
-    pub(super) reply: Sender<Result<Vec<Ranking>, Failure>>,
+}
+
+/// Where an answer goes.
+pub(super) type Reply<T> = Sender<Result<T, Failure>>;
+
+/// What there is to do, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Job {
+    Search(Search, Reply<Vec<Ranking>>),
+    Assign(Assign, Reply<Vec<u16>>),
+    Code(Code, Reply<CodedTokens>),
+    /// Centroids may have been dropped, to which rows were assigned.
+    Tidy,
+}
+
+/// A device, and what lies on it.
+struct Worker<R: Runtime> {
+    client: Client<R>,
+    budget: u64,
+    resident: Resident<R>,
+    status: Arc<Mutex<GpuStatus>>,
+}
+
+impl<R: Runtime> Worker<R> {
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Search(job, reply) => self.answer(&reply, |resident| search(resident, &job)),
+            Job::Assign(job, reply) => self.answer(&reply, |resident| assign(resident, &job)),
+            Job::Code(job, reply) => self.answer(&reply, |resident| code(resident, &job)),
+            // Whoever needs the device next hears that it has failed.
+            Job::Tidy => drop(self.run(|resident| Ok(resident.tidy()?))),
+        }
+    }
+
+    fn answer<T>(&mut self, reply: &Reply<T>, act: impl FnOnce(&mut Resident<R>) -> Result<T, Failure>) {
+        // Who does not wait any more needs no answer.
+        drop(reply.send(self.run(act)));
+    }
+
+    fn run<T>(&mut self, act: impl FnOnce(&mut Resident<R>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let done = catch_unwind(AssertUnwindSafe(|| act(&mut self.resident)));
+        let done = done.unwrap_or_else(|panic| Err(GpuError::Failed(text_of(&*panic)).into()));
+        if matches!(done, Err(Failure::Gpu(_))) {
+            // Whatever is there may be lost.
+            self.resident = Resident::new(self.client.clone(), self.budget);
+        }
+        self.resident.report(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+        done
+    }
 }
 
 /// Starts the thread; it ends when nobody can send jobs any more.
@@ -72,20 +121,9 @@ pub(super) fn start<R: Runtime>(
     status: Arc<Mutex<GpuStatus>>,
 ) -> Result<(), GpuError> {
     let drive = move || {
-        let mut resident = Resident::new(client.clone(), budget);
-        for job in jobs {
-            let found = catch_unwind(AssertUnwindSafe(|| search(&mut resident, &job)));
-            let found = found.unwrap_or_else(|panic| Err(GpuError::Failed(text_of(&*panic)).into()));
-            if matches!(found, Err(Failure::Gpu(_))) {
-                // Whatever is there may be lost.
-                resident = Resident::new(client.clone(), budget);
-            }
-            let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
-            resident.report(&mut status);
-            drop(status);
-            // Who does not wait any more needs no answer.
-            drop(job.reply.send(found));
-        }
+        let resident = Resident::new(client.clone(), budget);
+        let mut worker = Worker { client, budget, resident, status };
+        jobs.into_iter().for_each(|job| worker.take(job));
     };
     let thread = std::thread::Builder::new().name("latewood-gpu".into()).spawn(drive);
     thread.map(drop).map_err(|error| GpuError::Failed(format!("no thread to drive it: {error}")))

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::sum::add_maxima;
-use super::tile::{DEPTH_FOURS, copy, multiply, new_sums, new_tile, query_at};
+use super::tile::{new_sums, new_tile, products};
 use super::{Four, LOWEST, TOKENS, UNIT_TOKENS, cube_dim};
 use crate::client::{Buffer, Client, GpuError};
 use crate::layout::{DenseTokens, Queries, TokenValue};
@@ -66,21 +66,12 @@ pub(super) fn dense_kernel<F: Float>(
     let doc = docs[position] as usize;
     let start = offsets[doc] as usize;
     let end = offsets[doc + 1] as usize;
-    let fours = dim / 4;
     for block in 0..blocks {
         let mut best = Four::<f32>::new(LOWEST);
         let mut first = start;
         while first < end {
             let mut sums = new_sums();
-            let mut from = 0usize;
-            while from < fours {
-                copy::<F>(&mut tile, tokens, first, end, from, fours);
-                sync_cube();
-                let query_from = query_at(block, dim, from * 4);
-                multiply(&tile, query, query_from, min(fours - from, DEPTH_FOURS), &mut sums);
-                sync_cube();
-                from += DEPTH_FOURS;
-            }
+            products::<F>(&mut tile, tokens, first, end, query, block, dim, &mut sums);
             #[unroll]
             for t in 0..UNIT_TOKENS {
                 best = max(best, sums[t]);

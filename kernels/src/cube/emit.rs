@@ -11,7 +11,7 @@ use cubecl::ir::AddressType;
 use cubecl::prelude::*;
 use half::f16;
 
-use super::{Four, copy, cube_dim, dense, matrix, narrow, outline, residual, table, top};
+use super::{Four, copy, cube_dim, dense, matrix, narrow, nearest, outline, quantise, residual, rotate, table, top};
 use crate::layout::Deal;
 
 define_size!(Width);
@@ -206,6 +206,61 @@ fn write_dense<F: Float>(name: &str) {
 fn dense_has_a_source() {
     write_dense::<f32>("dense_f32");
     write_dense::<f16>("dense_f16");
+}
+
+#[test]
+fn nearest_has_a_source() {
+    for (name, goes_on) in [("nearest_first", false), ("nearest_next", true)] {
+        let mut b = Build::new();
+        let (rows, centroids) = (b.input::<Four<f32>>(), b.input::<Four<f32>>());
+        let (dots, best) = (b.output::<f32>(), b.output::<u32>());
+        let [dim, n, blocks, first] = std::array::from_fn(|_| b.number());
+        let scope = &mut b.0.scope;
+        nearest::nearest_kernel::expand(scope, rows, centroids, dots, best, dim, n, blocks, first, goes_on);
+        b.write(name, cube_dim());
+    }
+}
+
+#[test]
+fn rotate_has_a_source() {
+    let mut b = Build::new();
+    let (rows, rotation, rotated) = (b.input::<Four<f32>>(), b.input::<Four<f32>>(), b.output::<Four<f32>>());
+    let [dim, n, blocks, first] = std::array::from_fn(|_| b.number());
+    rotate::rotate_kernel::expand(&mut b.0.scope, rows, rotation, rotated, dim, n, blocks, first);
+    b.write("rotate", cube_dim());
+}
+
+#[test]
+fn quantise_has_a_source() {
+    for bits in [1usize, 2, 4] {
+        for fine in [false, true] {
+            let mut b = Build::new();
+            let (rows, nearest, centroids) = (b.input::<f32>(), b.input::<u32>(), b.input::<u32>());
+            let (scales, constants) = (b.input::<f32>(), b.input::<f32>());
+            let [outlines, codes, fine_codes] = std::array::from_fn(|_| b.output::<u32>());
+            let scale_per_rms = b.float();
+            let [dim, n, words] = std::array::from_fn(|_| b.number());
+            quantise::quantise_kernel::expand(
+                &mut b.0.scope,
+                rows,
+                nearest,
+                centroids,
+                scales,
+                constants,
+                outlines,
+                codes,
+                fine_codes,
+                scale_per_rms,
+                dim,
+                n,
+                words,
+                bits,
+                fine,
+            );
+            let name = format!("quantise_{bits}{}", if fine { "_fine" } else { "" });
+            b.write(&name, CubeDim::new_1d(quantise::UNITS as u32));
+        }
+    }
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! The kernels, one file each: the code that runs on the GPU, and above it the function that launches it.
 //!
-//! All but [`top`] and the one for matrix units share one shape. A *cube* (CUDA: thread block) of [`UNITS`] units takes
-//! one document and, one after another, the blocks of [`LANES`] query rows. Of each block it holds a tile of [`TOKENS`]
-//! tokens by [`LANES`] lanes in registers, [`UNIT_TOKENS`] tokens by 4 lanes a unit: a value that is read meets 4
-//! others, as in a matrix product.
-//! The maximum over tokens then stays in the lanes, and ragged documents cost no more than the rest of their last tile.
-//! That rest repeats the document's last token, which changes no maximum.
+//! All that score, but for [`top`] and the one for matrix units, share one shape. A *cube* (CUDA: thread block) of
+//! [`UNITS`] units takes one document and, one after another, the blocks of [`LANES`] query rows. Of each block it
+//! holds a tile of [`TOKENS`] tokens by [`LANES`] lanes in registers, [`UNIT_TOKENS`] tokens by 4 lanes a unit: a value
+//! that is read meets 4 others, as in a matrix product. The maximum over tokens then stays in the lanes, and ragged
+//! documents cost no more than the rest of their last tile. That rest repeats the document's last token, which changes
+//! no maximum.
 //!
 //! Lanes are the rows of all queries of a batch end to end, so that a document is read from memory once for all of
 //! them: what the second block of lanes needs of it is still in the cache.
+//!
+//! What codes rows uses the same tile: a cube takes 32 rows in the place of tokens, and centroids, or the rows of a
+//! rotation, lie in the lanes ([`nearest()`], [`rotate()`]). Choosing codes is a unit's work, row by row ([`encode`]).
 
 mod copy;
 mod dense;
@@ -16,8 +19,11 @@ mod dense;
 mod emit;
 mod matrix;
 mod narrow;
+mod nearest;
 mod outline;
+mod quantise;
 mod residual;
+mod rotate;
 mod sum;
 mod table;
 mod tile;
@@ -26,8 +32,11 @@ mod top;
 pub use copy::copy;
 pub use dense::dense;
 pub(crate) use matrix::{BUFFERS as MATRIX_BUFFERS, PLANES, SHARED as MATRIX_SHARED};
+pub use nearest::nearest;
 pub use outline::outline;
+pub use quantise::encode;
 pub use residual::residual;
+pub use rotate::rotate;
 pub use table::table;
 #[cfg(all(test, feature = "wgpu"))]
 pub(crate) use top::launch_too_large;

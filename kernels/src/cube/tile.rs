@@ -136,6 +136,31 @@ pub(crate) fn multiply(
     }
 }
 
+/// Adds to `sums` the products of a tile's tokens, from `first` on and up to `end`, with the lanes of `block` of `query`,
+/// over all `dim` dimensions.
+#[cube]
+pub(crate) fn products<F: Float>(
+    tile: &mut SharedMemory<Four<f32>>,
+    tokens: &Array<Four<F>>,
+    first: usize,
+    end: usize,
+    query: &Array<Four<f32>>,
+    block: usize,
+    dim: usize,
+    sums: &mut Array<Four<f32>>,
+) {
+    let fours = dim / 4;
+    let mut from = 0usize;
+    while from < fours {
+        copy::<F>(tile, tokens, first, end, from, fours);
+        sync_cube();
+        let query_from = query_at(block, dim, from * 4);
+        multiply(tile, query, query_from, min(fours - from, DEPTH_FOURS), sums);
+        sync_cube();
+        from += DEPTH_FOURS;
+    }
+}
+
 /// Where dimension `dim` of a block of the query begins, `dims` being those of a row.
 #[cube]
 pub(crate) fn query_at(block: usize, dims: usize, dim: usize) -> usize {

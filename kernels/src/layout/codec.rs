@@ -3,12 +3,10 @@
 use cubecl::prelude::Runtime;
 use latewood_simd::{LEVEL_OFFSET, SCALES};
 
+use super::centroids::MAX_CENTROIDS;
 use super::order::{code_words, pad_rows};
 use super::{check_dim, ensure};
 use crate::client::{Buffer, Client, GpuError};
-
-/// Most centroids that tokens of 16 bits can name.
-const MAX_CENTROIDS: usize = 1 << 16;
 
 /// How tokens are coded, as the engine has it.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,13 @@
 //! What lies on the device, and how it is arranged there.
 //!
 //! Everything is in words of 32 bits, since not all GPUs read smaller ones. [`Codec`] and [`Shard`] are made once and
-//! stay; [`Queries`] and [`Table`] live as long as a search.
+//! stay; [`Queries`] and [`Table`] live as long as a search, [`Centroids`] as long as a pass over the rows they are
+//! trained on, [`Coder`] as long as its [`Codec`], [`Codes`] until they are read.
 
+mod centroids;
 mod codec;
+mod coder;
+mod codes;
 mod dense;
 mod fragments;
 mod order;
@@ -11,7 +15,10 @@ mod queries;
 mod shard;
 mod table;
 
+pub use centroids::Centroids;
 pub use codec::{Codec, CodecParts};
+pub use coder::{Coder, CoderParts};
+pub use codes::Codes;
 pub use dense::{DenseTokens, TokenValue};
 pub(crate) use fragments::{Deal, Fragments, PLANE, PRODUCTS, STEP_PAIRS};
 pub use queries::{MAX_ROWS, Queries};

@@ -7,6 +7,8 @@
 
 use latewood_simd::code_bytes;
 
+use crate::cube::LANES;
+
 /// Words that a token's codes take.
 pub(crate) fn code_words(dim: usize, bits: u32) -> usize {
     code_bytes(dim, bits).div_ceil(4)
@@ -29,6 +31,21 @@ pub(crate) fn pad_rows(rows: &[u8], bytes: usize) -> Vec<u32> {
             let mut four = [0; 4];
             four[..chunk.len()].copy_from_slice(chunk);
             *word = u32::from_le_bytes(four);
+        }
+    }
+    out
+}
+
+/// Rows `[n, dim]` as blocks `[order, LANES]`, the dimensions in the given order and zeros where there is none.
+pub(super) fn in_lanes(rows: &[f32], dim: usize, order: &[Option<usize>]) -> Vec<f32> {
+    let count = rows.len() / dim;
+    let mut out = vec![0.0; count.div_ceil(LANES) * order.len() * LANES];
+    for (block, rows) in out.chunks_exact_mut(order.len() * LANES).zip(rows.chunks(LANES * dim)) {
+        for (lanes, &dimension) in block.chunks_exact_mut(LANES).zip(order) {
+            let Some(dimension) = dimension else { continue };
+            for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(dim)) {
+                *lane = row[dimension];
+            }
         }
     }
     out

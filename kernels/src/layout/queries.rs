@@ -2,7 +2,7 @@
 
 use cubecl::prelude::Runtime;
 
-use super::order::coded_order;
+use super::order::{coded_order, in_lanes};
 use super::{Codec, Fragments, check_dim, ensure};
 use crate::client::{Buffer, Client, GpuError};
 use crate::cube::LANES;
@@ -142,21 +142,6 @@ fn plan(starts: Vec<u32>) -> Vec<u32> {
     let first_of = |block: u32| starts.partition_point(|&start| start <= block * LANES as u32) as u32 - 1;
     let firsts: Vec<u32> = (0..rows.div_ceil(LANES as u32)).map(first_of).collect();
     [starts, firsts].concat()
-}
-
-/// Rows `[n, dim]` as blocks `[order, LANES]`, the dimensions in the given order and zeros where there is none.
-fn in_lanes(rows: &[f32], dim: usize, order: &[Option<usize>]) -> Vec<f32> {
-    let count = rows.len() / dim;
-    let mut out = vec![0.0; count.div_ceil(LANES) * order.len() * LANES];
-    for (block, rows) in out.chunks_exact_mut(order.len() * LANES).zip(rows.chunks(LANES * dim)) {
-        for (lanes, &dimension) in block.chunks_exact_mut(LANES).zip(order) {
-            let Some(dimension) = dimension else { continue };
-            for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(dim)) {
-                *lane = row[dimension];
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

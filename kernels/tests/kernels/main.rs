@@ -5,10 +5,13 @@
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
 
+mod building;
 mod client;
 mod coded;
+mod coding;
 mod dense;
 mod gpus;
+mod nearest;
 mod reference;
 mod searching;
 mod top;

@@ -1,8 +1,10 @@
 //! Where arithmetic runs.
 //!
-//! The stages of a search and of a build call the processor ([`CpuBackend`]). Another [`Backend`] may take whole searches
-//! over: a GPU that keeps shards resident.
+//! The stages of a search and of a build call the processor ([`CpuBackend`]). Another [`Backend`] may take whole
+//! searches over, a GPU that keeps shards resident, and what of a build grows with rows times centroids: finding
+//! centroids and coding.
 
+mod build;
 mod centroid_scores;
 mod cpu;
 mod device;
@@ -18,11 +20,13 @@ use crate::error::Result;
 use crate::ids::DocOrd;
 use crate::shard::Shard;
 
+pub use build::{Coder, Nearest};
+pub(crate) use build::{assign, code};
 pub(crate) use centroid_scores::CentroidScores;
 pub use cpu::CpuBackend;
 pub use device::{Plan, Ranked, Ranking, Searchable};
 
-/// What searches run on. Implemented outside for other devices (`latewood-kernels`).
+/// What searches and builds run on. Implemented outside for other devices (`latewood-kernels`).
 pub trait Backend: Send + Sync + fmt::Debug {
     /// What runs, for people: `cpu (avx2)`.
     fn name(&self) -> String;
@@ -48,6 +52,23 @@ pub trait Backend: Send + Sync + fmt::Debug {
     ) -> Result<Option<Vec<Ranking>>> {
         Ok(None)
     }
+
+    /// What finds the centroid of many rows among `centroids` `[c, d]`, for training. `None` leaves it to the processor,
+    /// which looks for one almost as near with a fraction of the products.
+    ///
+    /// # Errors
+    /// When the device fails ([`crate::Error::Device`]): the build then ends, and the last commit stays.
+    fn nearest(&self, _centroids: &[f32], _dim: usize) -> Result<Option<Box<dyn Nearest>>> {
+        Ok(None)
+    }
+
+    /// What codes many rows with `codec`. `None` leaves it to the processor.
+    ///
+    /// # Errors
+    /// As [`Backend::nearest`].
+    fn coder(&self, _codec: &Arc<ResidualCodec>) -> Result<Option<Box<dyn Coder>>> {
+        Ok(None)
+    }
 }
 
 impl<B: Backend + ?Sized> Backend for Arc<B> {
@@ -70,6 +91,14 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         plan: Plan,
     ) -> Result<Option<Vec<Ranking>>> {
         (**self).search(shards, queries, plan)
+    }
+
+    fn nearest(&self, centroids: &[f32], dim: usize) -> Result<Option<Box<dyn Nearest>>> {
+        (**self).nearest(centroids, dim)
+    }
+
+    fn coder(&self, codec: &Arc<ResidualCodec>) -> Result<Option<Box<dyn Coder>>> {
+        (**self).coder(codec)
     }
 }
 

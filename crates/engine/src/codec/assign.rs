@@ -46,6 +46,11 @@ impl Assigner {
         &self.centroids[usize::from(id) * self.dim..][..self.dim]
     }
 
+    /// All of them, `[c, d]`.
+    pub(super) fn centroids(&self) -> &[f32] {
+        &self.centroids
+    }
+
     /// The centroids, `[c, d]`.
     pub(super) fn into_centroids(self) -> Vec<f32> {
         self.centroids

@@ -1,5 +1,8 @@
 //! Coding and decoding tokens.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use latewood_simd::{
     FINE_BITS, FINE_MIDDLE, FineSteps, Kernels, LevelTable, Quantised, ResidualTokens, SCALES, code_bytes, pack_codes,
     pack_factors, unpack_codes, unpack_factors,
@@ -7,25 +10,41 @@ use latewood_simd::{
 use rayon::prelude::*;
 
 use super::{ResidualCodec, levels};
-use crate::backend::CpuBackend;
+use crate::backend::{self, Backend, CpuBackend};
+use crate::error::Result;
 
 /// Rows coded by one task.
 const CHUNK: usize = 512;
 
 /// Coded tokens, as they go into a shard.
-#[derive(Debug)]
-pub(crate) struct CodedTokens {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CodedTokens {
     /// `[n]`
-    pub(crate) centroids: Vec<u16>,
-    /// `[n]`
-    pub(crate) factors: Vec<u16>,
-    /// `[n, code_bytes(dim, bits)]`
-    pub(crate) codes: Vec<u8>,
-    /// `[n, code_bytes(dim, FINE_BITS)]`, or nothing.
-    pub(crate) fine: Vec<u8>,
+    pub centroids: Vec<u16>,
+    /// `[n]`: each token's scale, one of the codec's, and inverse norm ([`latewood_simd::pack_factors`]).
+    pub factors: Vec<u16>,
+    /// `[n, code_bytes(dim, bits)]`, packed in planes ([`latewood_simd::pack_codes`]).
+    pub codes: Vec<u8>,
+    /// `[n, code_bytes(dim, FINE_BITS)]`, or nothing where the codec has no fine codes.
+    pub fine: Vec<u8>,
 }
 
 impl CodedTokens {
+    /// Some of the tokens, which `codec` has coded.
+    pub(crate) fn tokens<'a>(&'a self, codec: &'a ResidualCodec, run: Range<usize>) -> ResidualTokens<'a> {
+        let (plane, fine_plane) = codec.planes();
+        ResidualTokens {
+            bits: codec.bits(),
+            dim: codec.dim(),
+            levels: codec.levels(),
+            scales: codec.scales(),
+            centroids: &self.centroids[run.clone()],
+            factors: &self.factors[run.clone()],
+            codes: &self.codes[run.start * plane..run.end * plane],
+            fine: &self.fine[run.start * fine_plane..run.end * fine_plane],
+        }
+    }
+
     /// The sum of the tokens' scales: how far they lie from their centroids.
     pub(crate) fn scale_sum(&self, scales: &[f32; SCALES]) -> f64 {
         self.factors.iter().map(|&factors| f64::from(unpack_factors(factors, scales).0)).sum()
@@ -33,8 +52,17 @@ impl CodedTokens {
 }
 
 impl ResidualCodec {
-    /// Codes `rows` `[n, d]`, unit rows.
-    pub(crate) fn encode(&self, backend: &CpuBackend, rows: &[f32]) -> CodedTokens {
+    /// Codes `rows` `[n, d]`, unit rows, on the backend's device where it has one and the rows are many.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub(crate) fn encode(self: &Arc<Self>, backend: &dyn Backend, rows: &[f32]) -> Result<CodedTokens> {
+        let coded = backend::code(backend, self, rows)?;
+        Ok(coded.unwrap_or_else(|| self.encode_on(backend.cpu(), rows)))
+    }
+
+    /// Codes `rows` `[n, d]`, unit rows, on the processor.
+    pub fn encode_on(&self, backend: &CpuBackend, rows: &[f32]) -> CodedTokens {
         let dim = self.dim();
         let n = rows.len() / dim;
         let (plane, fine_plane) = self.planes();
@@ -79,7 +107,7 @@ impl ResidualCodec {
         let dim = self.dim();
         let plane = code_bytes(dim, self.bits());
         let (bytes, centroid_scales) = self.centroids();
-        let rotation = self.file.at(&self.rotation);
+        let rotation = self.rotation();
         let fine_plane = self.planes().1;
         let (mut codes, mut fine) = (vec![0; dim], vec![0; dim]);
         let mut out = vec![0.0; tokens.len() * dim];

@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::assign::Assigner;
-use crate::backend::CpuBackend;
+use crate::backend::{self, Backend, CpuBackend};
 use crate::error::{Error, Result};
 
 /// Passes for the leaders of groups, which need not be good.
@@ -16,7 +16,7 @@ pub(super) fn cluster(
     dim: usize,
     count: usize,
     passes: usize,
-    backend: &CpuBackend,
+    backend: &dyn Backend,
     rng: &mut ChaCha8Rng,
     step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<f32>> {
@@ -25,13 +25,13 @@ pub(super) fn cluster(
     improve(rows, dim, centroids, passes, backend, rng, step)
 }
 
-/// `centroids` `[c, d]` after so many passes over `rows`, as [`cluster`] makes them.
+/// `centroids` `[c, d]` after so many passes over `rows`, as [`cluster`] makes them; large passes are the device's.
 pub(super) fn improve(
     rows: &[f32],
     dim: usize,
     mut centroids: Vec<f32>,
     passes: usize,
-    backend: &CpuBackend,
+    backend: &dyn Backend,
     rng: &mut ChaCha8Rng,
     mut step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<f32>> {
@@ -40,9 +40,14 @@ pub(super) fn improve(
         if !step(pass, passes) {
             return Err(Error::Cancelled);
         }
-        let assigner = Assigner::new(centroids, dim, backend);
-        assigner.assign(rows, &mut assigned);
-        centroids = assigner.into_centroids();
+        match backend::assign(backend, &centroids, dim, rows)? {
+            Some(found) => assigned = found,
+            None => {
+                let assigner = Assigner::new(centroids, dim, backend.cpu());
+                assigner.assign(rows, &mut assigned);
+                centroids = assigner.into_centroids();
+            }
+        }
         update(rows, dim, assigned.iter().map(|&c| usize::from(c)), &mut centroids, rng);
     }
     Ok(centroids)

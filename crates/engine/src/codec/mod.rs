@@ -39,7 +39,7 @@ use crate::format::{Container, ContainerWriter, Kind, Located, SectionId};
 
 use groups::Groups;
 
-pub(crate) use encode::CodedTokens;
+pub use encode::CodedTokens;
 pub(crate) use groups::SEARCHED_BY_GROUPS;
 pub use train::Sampler;
 pub(crate) use train::{Sample, Shape, train};
@@ -195,8 +195,18 @@ impl ResidualCodec {
         self.fine.as_ref()
     }
 
+    /// `[d, d]`: row `i` gives dimension `i` of a rotated row, as a dot product.
+    pub fn rotation(&self) -> &[f32] {
+        self.file.at(&self.rotation)
+    }
+
+    /// A token's scale is first guessed as the root mean square of its residual times this.
+    pub fn scale_per_rms(&self) -> f32 {
+        self.meta.scale_per_rms
+    }
+
     /// Bytes of a token's codes and of its fine codes.
-    pub(crate) fn planes(&self) -> (usize, usize) {
+    pub fn planes(&self) -> (usize, usize) {
         let fine = if self.fine.is_some() { code_bytes(self.dim(), FINE_BITS) } else { 0 };
         (code_bytes(self.dim(), self.bits()), fine)
     }
@@ -347,7 +357,7 @@ impl ResidualCodec {
     /// When it is not.
     pub(crate) fn verify(&self, backend: &CpuBackend) -> Result<()> {
         let dim = self.dim();
-        let products = self.rotate(backend, self.file.at(&self.rotation));
+        let products = self.rotate(backend, self.rotation());
         let orthogonal = |(at, product): (usize, &f32)| {
             let wanted = f32::from(at / dim == at % dim);
             (product - wanted).abs() <= ORTHOGONAL

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::kmeans;
-use crate::backend::CpuBackend;
+use crate::backend::Backend;
 use crate::error::{Error, Result};
 
 /// Passes over the rows of each group, which lie together from the start.
@@ -53,7 +53,7 @@ pub(super) fn cluster(
     ids: &[u32],
     dim: usize,
     count: usize,
-    backend: &CpuBackend,
+    backend: &dyn Backend,
     rng: &mut ChaCha8Rng,
     mut step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Vec<f32>> {
@@ -61,6 +61,8 @@ pub(super) fn cluster(
     let budgets = share_out(&groups, count);
     let tasks: Vec<(Group, usize, u64)> = groups.into_iter().zip(budgets).map(|(g, k)| (g, k, rng.random())).collect();
     let mut centroids = Vec::with_capacity(count * dim);
+    // Groups are many and small, and each thread has its own: no work for a device.
+    let cpu = backend.cpu();
     for tasks in tasks.chunks(STEP_GROUPS) {
         if !step(0, ITERATIONS + 1) {
             return Err(Error::Cancelled);
@@ -69,7 +71,7 @@ pub(super) fn cluster(
             let mut rng = ChaCha8Rng::seed_from_u64(*seed);
             // One centroid is the mean, at once.
             let passes = if *count == 1 { 1 } else { GROUP_ITERATIONS };
-            kmeans::cluster(group.values(rows, dim), dim, *count, passes, backend, &mut rng, |_, _| true)
+            kmeans::cluster(group.values(rows, dim), dim, *count, passes, cpu, &mut rng, |_, _| true)
         });
         clustered.collect::<Result<Vec<_>>>()?.into_iter().for_each(|own| centroids.extend(own));
     }
@@ -180,6 +182,7 @@ impl Eq for Claim {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::CpuBackend;
 
     const DIM: usize = 16;
 

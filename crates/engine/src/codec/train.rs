@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::assign::Assigner;
 use super::{ByteRows, MAX_CENTROIDS, Parts, kmeans, levels, rotation, to_f32, token_aware};
-use crate::backend::CpuBackend;
+use crate::backend::{self, Backend};
 use crate::error::Result;
 
 /// Passes of k-means over a sample without token ids.
@@ -107,7 +107,7 @@ pub(crate) fn train(
     shape: Shape,
     total: u64,
     seed: u64,
-    backend: &CpuBackend,
+    backend: &dyn Backend,
     step: impl FnMut(usize, usize) -> bool,
 ) -> Result<Parts> {
     let Shape { dim, bits, fine } = shape;
@@ -117,7 +117,7 @@ pub(crate) fn train(
     let lanes = QueryF32::new(&matrix, dim);
     // In place: a sample is large.
     for rows in rows.chunks_mut(ROTATE_ROWS * dim) {
-        rows.copy_from_slice(&rotation::rotate(backend, &lanes, rows));
+        rows.copy_from_slice(&rotation::rotate(backend.cpu(), &lanes, rows));
     }
     let n = rows.len() / dim;
     let count = centroid_count(total).min(most_centroids(n, total));
@@ -127,8 +127,8 @@ pub(crate) fn train(
     };
     // What is off in the bytes is part of the residuals.
     let centroids = ByteRows::new(&centroids?, dim);
-    let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend);
-    let (values, mean_rms) = residual_values(&rows, &assigner, dim);
+    let assigner = Assigner::new(to_f32(&centroids.bytes, &centroids.scales, dim), dim, backend.cpu());
+    let (values, mean_rms) = residual_values(&rows, &assigner, dim, backend)?;
     drop(rows);
     let (levels, scale_per_rms) = levels::train(values.clone(), bits);
     let fine = fine.then(|| levels::fine_steps(&values, &levels[..1 << bits], scale_per_rms));
@@ -160,12 +160,18 @@ fn scales(dim: usize, scale_per_rms: f32) -> [f32; SCALES] {
 
 /// Values of residuals, each in units of its row's root mean square, of rows spread over the sample; and the mean of
 /// those root mean squares.
-fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize) -> (Vec<f32>, f32) {
+fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize, backend: &dyn Backend) -> Result<(Vec<f32>, f32)> {
     let n = rows.len() / dim;
     let stride = n.div_ceil((LEVEL_VALUES / dim).max(1)).max(1);
     let picked: Vec<f32> = rows.chunks_exact(dim).step_by(stride).flatten().copied().collect();
-    let mut assigned = vec![0; picked.len() / dim];
-    assigner.assign(&picked, &mut assigned);
+    let assigned = match backend::assign(backend, assigner.centroids(), dim, &picked)? {
+        Some(found) => found,
+        None => {
+            let mut assigned = vec![0; picked.len() / dim];
+            assigner.assign(&picked, &mut assigned);
+            assigned
+        }
+    };
     let (mut values, mut sum) = (Vec::with_capacity(picked.len()), 0.0);
     for (row, &c) in picked.chunks_exact(dim).zip(&assigned) {
         let residual = row.iter().zip(assigner.centroid(c)).map(|(x, c)| x - c);
@@ -176,7 +182,7 @@ fn residual_values(rows: &[f32], assigner: &Assigner, dim: usize) -> (Vec<f32>, 
             values.extend(residual.map(|r| r / rms));
         }
     }
-    (values, sum / assigned.len().max(1) as f32)
+    Ok((values, sum / assigned.len().max(1) as f32))
 }
 
 #[cfg(test)]

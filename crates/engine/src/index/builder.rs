@@ -6,15 +6,14 @@
 use std::sync::Arc;
 
 use half::f16;
-use latewood_simd::ResidualTokens;
 
 use super::budget::Budget;
 use super::manifest::CodecEntry;
 use super::spool::{SpoolReader, append_f32};
 use super::writer::{next_file, open_shard};
 use super::{LiveShard, Progress, Snapshot, Stage, policy};
-use crate::backend::CpuBackend;
-use crate::codec::{self, CodedTokens, ResidualCodec, Sample, Sampler, Shape};
+use crate::backend::Backend;
+use crate::codec::{self, ResidualCodec, Sample, Sampler, Shape};
 use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::ids::{DocId, DocOrd};
@@ -24,7 +23,7 @@ use crate::shard::ShardWriter;
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
     pub(super) directory: &'a dyn Directory,
-    pub(super) backend: &'a CpuBackend,
+    pub(super) backend: &'a dyn Backend,
     pub(super) progress: &'a dyn Progress,
     pub(super) budget: Budget,
 }
@@ -75,7 +74,7 @@ pub(super) fn in_order(shards: &[LiveShard]) -> Result<Vec<(DocId, &LiveShard, D
 /// The codec of `snapshot` whose centroids the waiting documents lie nearest to, unless they lie far from all: then they
 /// are of another kind than what there is, and get a codec of their own. A few documents never do.
 pub(super) fn fitting_codec(
-    backend: &CpuBackend,
+    backend: &dyn Backend,
     snapshot: &Snapshot,
     waiting: &SpoolReader<'_>,
 ) -> Result<Option<Arc<ResidualCodec>>> {
@@ -87,12 +86,12 @@ pub(super) fn fitting_codec(
     let mut sampler = Sampler::small(waiting.rows(), policy::DRIFT_TOKENS, manifest.dim, manifest.seed);
     let sample = sample(waiting, &[], &mut sampler)?.rows;
     let distance = |codec: Arc<ResidualCodec>| {
-        let sum = codec.encode(backend, &sample).scale_sum(codec.scales());
-        (sum, codec)
+        let sum = codec.encode(backend, &sample)?.scale_sum(codec.scales());
+        Ok((sum, codec))
     };
     // In the order of the manifest: of equals, the first.
     let codecs = manifest.codecs.iter().filter_map(|entry| snapshot.codecs.get(&entry.digest).cloned());
-    let nearest = codecs.map(distance).min_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = codecs.map(distance).collect::<Result<Vec<_>>>()?.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
     let fits = |(sum, codec): &(f64, Arc<ResidualCodec>)| {
         !many || !policy::has_drifted(codec, *sum, sample.len() / manifest.dim)
     };
@@ -181,7 +180,7 @@ impl Builder<'_> {
         if self.site.progress.cancelled() {
             return Err(Error::Cancelled);
         }
-        let coded = self.codec.encode(self.site.backend, &self.batch.rows);
+        let coded = self.codec.encode(self.site.backend, &self.batch.rows)?;
         self.batch.rows.clear();
         let mut start = 0;
         for (doc, len) in std::mem::take(&mut self.batch.docs) {
@@ -192,7 +191,7 @@ impl Builder<'_> {
                     none.insert((ShardWriter::create(self.site.directory, &name, self.codec.clone())?, name))
                 }
             };
-            shard.add(doc, &slice(&self.codec, &coded, start, len))?;
+            shard.add(doc, &coded.tokens(&self.codec, start..start + len))?;
             start += len;
         }
         self.done += start as u64;
@@ -208,20 +207,5 @@ impl Builder<'_> {
             self.next.shards.push(open_shard(self.site.directory, name, &self.codec)?);
         }
         Ok(())
-    }
-}
-
-fn slice<'a>(codec: &'a ResidualCodec, coded: &'a CodedTokens, start: usize, len: usize) -> ResidualTokens<'a> {
-    let run = start..start + len;
-    let (plane, fine_plane) = codec.planes();
-    ResidualTokens {
-        bits: codec.bits(),
-        dim: codec.dim(),
-        levels: codec.levels(),
-        scales: codec.scales(),
-        centroids: &coded.centroids[run.clone()],
-        factors: &coded.factors[run.clone()],
-        codes: &coded.codes[run.start * plane..run.end * plane],
-        fine: &coded.fine[run.start * fine_plane..run.end * fine_plane],
     }
 }

@@ -83,7 +83,7 @@ impl Merge {
     pub fn run(&mut self, progress: &dyn Progress) -> Result<()> {
         if self.group.drifted {
             let none = SpoolReader::empty(&*self.directory);
-            let (directory, backend, budget) = (&*self.directory, self.backend.cpu(), self.budget);
+            let (directory, backend, budget) = (&*self.directory, &*self.backend, self.budget);
             let site = Site { directory, backend, progress, budget };
             return builder::build(site, &mut self.made, None, &none, &self.group.shards);
         }

@@ -117,7 +117,7 @@ impl IndexWriter {
         }
         self.check_failed()?;
         let (values, token_ids) = sample.into_parts();
-        let (directory, backend, budget) = (&*self.directory, self.backend.cpu(), self.budget);
+        let (directory, backend, budget) = (&*self.directory, &*self.backend, self.budget);
         let site = Site { directory, backend, progress, budget };
         builder::train(site, &mut self.snapshot, Sample { rows: values, token_ids }, rows)?;
         self.changed = true;
@@ -258,7 +258,7 @@ impl IndexWriter {
 
     fn build(&mut self, next: &mut Snapshot, policy: Option<Policy>, progress: &dyn Progress) -> Result<()> {
         if !self.spool.is_empty() {
-            let (directory, backend, budget) = (&*self.directory, self.backend.cpu(), self.budget);
+            let (directory, backend, budget) = (&*self.directory, &*self.backend, self.budget);
             let site = Site { directory, backend, progress, budget };
             let waiting = self.spool.read()?;
             let fitting = builder::fitting_codec(backend, next, &waiting)?;

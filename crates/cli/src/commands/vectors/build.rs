@@ -3,17 +3,21 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use latewood::device::Device;
 use latewood::vectors::{self, Documents};
 use serde_json::json;
 
 use super::{index_path, on_threads, options, usage, write_timings};
 use crate::args::{Args, VectorsBuildArgs};
+use crate::commands::device;
 use crate::output;
 use crate::progress::{Building, Progress};
 
 pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCode> {
     let path = index_path(args)?;
-    let options = options::build(Documents::open(&own.embeddings)?.dim(), &own.measured.options)?;
+    let mut options = options::build(Documents::open(&own.embeddings)?.dim(), &own.measured.options)?;
+    options.backend = device(args, Device::Cpu)?.backend();
+    let backend = options.backend.clone();
     let input = usage::memory();
     let bar = Progress::new(args.quiet);
     let (started, cpu) = (Instant::now(), usage::cpu_time());
@@ -28,7 +32,7 @@ pub(super) fn run(args: &Args, own: &VectorsBuildArgs) -> anyhow::Result<ExitCod
         output::note(args.quiet, &text);
     }
     let timings = json!({
-        "engine": "latewood", "version": env!("CARGO_PKG_VERSION"), "build_s": build.as_secs_f64(),
+        "engine": "latewood", "version": env!("CARGO_PKG_VERSION"), "backend": backend.name(), "build_s": build.as_secs_f64(),
         "read_s": reading.as_secs_f64(), "cpu_s": cpu, "input_rss_kb": input["rss_kb"],
         "peak_rss_kb": usage::memory()["peak_rss_kb"], "documents": info.docs(), "documents_found": found, "rows": info.tokens(),
         "index_bytes": info.bytes(), "bytes_per_row": info.bytes() as f64 / info.tokens().max(1) as f64,
