@@ -3,82 +3,39 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::latewood;
+use common::server::Server;
 use serde_json::json;
 use tempfile::TempDir;
 
 /// What would change the title of the page, if it were markup there.
 const HOSTILE: &str = r#"<img src=x onerror="document.title='run'">"#;
 
-/// A server of an index `notes`; killed when dropped.
-struct Server {
-    child: Child,
-    addr: String,
-    _stdout: BufReader<ChildStdout>,
-    _data: TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let mut child = latewood()
-            .current_dir(data.path())
-            .args(["serve", "--data", "indexes", "--addr", "127.0.0.1:0", "-q"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let addr = line.trim().strip_prefix("listening on http://").expect("the address").to_owned();
-        let server = Self { child, addr, _stdout: stdout, _data: data };
-        let documents = json!([
-            {
-                "id": "bees",
-                "title": "🐝 Bienen",
-                "text": "👩‍🌾 Grüße! 🐝🐝 honey 🍯 keeps 蜂 the hive alive in winter.\n    Über alles: café.",
-                "metadata": { "lang": "de", "tags": ["süß", "food"] }
-            },
-            {
-                "id": HOSTILE,
-                "title": HOSTILE,
-                "text": format!("{HOSTILE} honey"),
-                "metadata": { HOSTILE: HOSTILE, "lang": HOSTILE }
-            }
-        ]);
-        server.post("/v1/indexes", &json!({ "name": "notes" }).to_string());
-        server.post("/v1/indexes/notes/documents", &json!({ "documents": documents }).to_string());
-        server
-    }
-
-    fn send(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
-        answer
-    }
-
-    fn post(&self, path: &str, body: &str) {
-        let head = "Host: x\r\nConnection: close\r\nContent-Type: application/json";
-        self.send(&format!("POST {path} HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
+/// A server of an index `notes`.
+fn start(dir: &TempDir) -> Server {
+    let server = Server::with(dir.path(), |command| _ = command.args(["--data", "indexes"]));
+    let documents = json!([
+        {
+            "id": "bees",
+            "title": "🐝 Bienen",
+            "text": "👩‍🌾 Grüße! 🐝🐝 honey 🍯 keeps 蜂 the hive alive in winter.\n    Über alles: café.",
+            "metadata": { "lang": "de", "tags": ["süß", "food"] }
+        },
+        {
+            "id": HOSTILE,
+            "title": HOSTILE,
+            "text": format!("{HOSTILE} honey"),
+            "metadata": { HOSTILE: HOSTILE, "lang": HOSTILE }
+        }
+    ]);
+    assert_eq!(server.post("/v1/indexes", &json!({ "name": "notes" })).status, 201);
+    assert_eq!(server.post("/v1/indexes/notes/documents", &json!({ "documents": documents })).status, 200);
+    server
 }
 
 /// The name of a browser that starts.
@@ -124,9 +81,9 @@ fn marked(part: &str) -> Vec<&str> {
 
 #[test]
 fn the_page_asks_nobody_else() {
-    let answer = Server::start().send("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
-    let head = head.to_lowercase();
+    let dir = tempfile::tempdir().unwrap();
+    let answer = start(&dir).get("/");
+    let (head, page) = (answer.head.to_lowercase(), answer.body);
     for line in [
         "content-type: text/html; charset=utf-8",
         "content-security-policy: default-src 'none'; ",
@@ -146,7 +103,8 @@ fn a_link_to_a_search_shows_what_each_word_met() {
     let Some(browser) = browser() else {
         return eprintln!("SKIPPED: no Chromium here to show the search page in");
     };
-    let server = Server::start();
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(&dir);
     // "honey hive über 🐝"
     let page = visit(browser, &format!("http://{}/?q=honey+hive+%C3%BCber+%F0%9F%90%9D&index=notes", server.addr));
     assert_eq!(between(&page, "<title>", "</title>"), ["honey hive über 🐝 · Latewood"]);

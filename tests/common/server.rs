@@ -75,7 +75,7 @@ impl Server {
 
     pub(crate) fn head(&self, method: &str, path: &str, more: &str) -> String {
         let key = self.key.as_ref().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{key}{more}\r\n")
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{key}{more}\r\n")
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {

@@ -62,6 +62,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Answer searches over HTTP
     Serve(ServeArgs),
+    /// Answer searches of a language model's program, over the Model Context Protocol on standard input and output
+    ///
+    /// Tools: search, read and status, none of which changes anything. `latewood serve` has the same at /mcp.
+    Mcp(McpArgs),
     /// Print the OpenAPI document of the HTTP interface
     Openapi,
     /// Measure search quality and speed on a collection with judgements
@@ -288,6 +292,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) allow_origin: Vec<String>,
 
+    /// Another name of this machine under which a server without keys may be asked; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+
     /// Requests that may wait or compute at the same time; more are turned away with 429
     #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) max_requests: u32,
@@ -303,6 +311,20 @@ pub(crate) struct ServeArgs {
     /// Log in JSON
     #[arg(long)]
     pub(crate) log_json: bool,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct McpArgs {
+    /// The folder to search, indexed first where it is new or has changed [default: the current one, or with --data none]
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) path: Option<PathBuf>,
+
+    /// A folder of indexes that a server's clients made
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "LATEWOOD_DATA")]
+    pub(crate) data: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Index(own) => commands::index::run(&args, own),
         Command::Status(own) => commands::status::run(&args, own),
         Command::Serve(own) => commands::serve::run(&args, own),
+        Command::Mcp(own) => commands::serve::mcp(&args, own),
         Command::Openapi => commands::serve::openapi(),
         Command::Eval(own) => commands::eval::run(&args, own),
         Command::Verify(own) => commands::maintain::verify(&args, own),

@@ -8,12 +8,33 @@ use crate::error::Result;
 use crate::intake::room;
 use crate::reader::weight;
 
+/// Texts scored together: enough for batches of like length.
+const TEXTS: usize = 64;
+
 /// How well each of `texts` fits `query`: as [`crate::Hit::score`], of the best passage where a text is longer than the model
 /// takes. A text without words fits as its special tokens do.
 ///
+/// `stopped` is asked now and then whether to give up.
+///
 /// # Errors
-/// When encoding fails, or the query is of another model's dimension.
-pub fn score_texts(encoder: &dyn Encoder, query: &QueryEmbeddings, texts: &[&str]) -> Result<Vec<f32>> {
+/// When encoding fails, or the query is of another model's dimension; the engine's `Cancelled`, when it is to give up.
+pub fn score_texts(
+    encoder: &dyn Encoder,
+    query: &QueryEmbeddings,
+    texts: &[&str],
+    stopped: &dyn Fn() -> bool,
+) -> Result<Vec<f32>> {
+    let mut scores = Vec::with_capacity(texts.len());
+    for texts in texts.chunks(TEXTS) {
+        if stopped() {
+            return Err(latewood_engine::Error::Cancelled.into());
+        }
+        scores.extend(score_some(encoder, query, texts)?);
+    }
+    Ok(scores)
+}
+
+fn score_some(encoder: &dyn Encoder, query: &QueryEmbeddings, texts: &[&str]) -> Result<Vec<f32>> {
     let passages: Vec<Vec<String>> = texts.iter().map(|text| passages(encoder, text)).collect();
     let all: Vec<&str> = passages.iter().flatten().map(String::as_str).collect();
     let weight = weight(query);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
@@ -44,6 +44,23 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.metrics().in_flight.dec();
     }
+}
+
+/// Refuses requests that were made to another host: a page of any site may let its name point here, and would then be
+/// taken by the browser for one of ours (DNS rebinding).
+pub(crate) async fn known_host(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let Some(hosts) = state.hosts() else { return next.run(request).await };
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // Without the port, which an address in brackets has behind them.
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    if hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+        return next.run(request).await;
+    }
+    let text = format!("this server is not known as {host:?}");
+    ApiError::new(StatusCode::FORBIDDEN, "unknown_host", text).into_response()
 }
 
 /// Reads the whole body before a request takes its place: a client that is slow with it keeps nobody out. Large bodies

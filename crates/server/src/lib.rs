@@ -16,7 +16,7 @@
 //! | status | codes |
 //! | ---: | --- |
 //! | 400 | `bad_request`, `empty_query`, `query_too_long` |
-//! | 401, 403 | `unauthorized`, `forbidden` |
+//! | 401, 403 | `unauthorized`, `forbidden`, `unknown_host` |
 //! | 404, 405 | `not_found`, `method_not_allowed` |
 //! | 409 | `conflict`, `locked` (another process is writing), `cancelled` |
 //! | 408, 413, 415 | `timeout` (the body did not come), `payload_too_large`, `unsupported_media_type` |
@@ -30,6 +30,7 @@ mod error;
 mod guard;
 mod json;
 mod matrix;
+mod mcp;
 mod metrics;
 mod routes;
 mod serve;
@@ -43,6 +44,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub use auth::{KeyError, Keys, Right};
 pub use error::ApiError;
+pub use mcp::serve_stdio;
 pub use serve::serve;
 pub use state::{AppState, Limits, ServerOptions};
 

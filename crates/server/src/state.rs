@@ -12,7 +12,7 @@ use latewood::encoder::{CachedQueries, Encoder};
 use latewood::engine::IndexOptions;
 use latewood::ingest::PassageOptions;
 use latewood::{Location, Reader, TextIndex};
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +25,8 @@ use crate::tasks::Tasks;
 
 /// Memory for queries that may be asked again: several thousand of them.
 const QUERY_CACHE_BYTES: usize = 64 << 20;
+/// Requests that encode texts at the same time.
+const ENCODING: usize = 2;
 /// Bytes of an index's name.
 const MAX_NAME: usize = 64;
 
@@ -89,6 +91,9 @@ pub struct ServerOptions {
     pub keys: Keys,
     /// How texts are split.
     pub passages: PassageOptions,
+    /// The names under which it may be asked, without ports; any if there is no list. For a server that is open to everybody on
+    /// this machine these should be the machine's own, so that no web page can ask in another name.
+    pub hosts: Option<Vec<String>>,
     /// Other sites whose pages may ask (CORS): `https://example.org`, or `*`. None unless said.
     pub allowed_origins: Vec<String>,
 }
@@ -106,8 +111,10 @@ struct Inner {
     tasks: Tasks,
     metrics: Metrics,
     writers: Writers,
-    /// Requests that compute at the same time: more would only share the same cores.
+    /// Searches at the same time: more would only share the same cores.
     permits: Arc<Semaphore>,
+    /// Requests that encode texts at the same time, on threads of their own: searches do not wait for them.
+    encoding: (Arc<Semaphore>, Arc<ThreadPool>),
     in_flight: Arc<Semaphore>,
     /// KiB of large bodies.
     bodies: Arc<Semaphore>,
@@ -131,17 +138,21 @@ impl AppState {
     pub fn new(encoder: Arc<dyn Encoder>, device: Option<Opened>, options: ServerOptions) -> latewood::Result<Self> {
         let metrics = Metrics::new();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let pool =
-            ThreadPoolBuilder::new().num_threads(cores.div_ceil(2)).thread_name(|i| format!("write-{i}")).build();
         let io = |action, e: std::io::Error| latewood::Error::Io {
             action,
             path: options.data.clone().unwrap_or_default(),
             source: e,
         };
-        let pool = pool.map_err(|e| io("start threads for", std::io::Error::other(e)))?;
+        let pool = |name: &'static str, threads| {
+            let pool =
+                ThreadPoolBuilder::new().num_threads(threads).thread_name(move |i| format!("{name}-{i}")).build();
+            pool.map(Arc::new).map_err(|e| io("start threads for", std::io::Error::other(e)))
+        };
+        let encoding = (Arc::new(Semaphore::new(ENCODING)), pool("encode", cores)?);
+        let pool = pool("write", cores.div_ceil(2))?;
         let stopping = Arc::new(AtomicBool::new(false));
         let (tracker, passages) = (TaskTracker::new(), options.passages.clone());
-        let writers = Writers { pool: Arc::new(pool), tracker, stopping, metrics: metrics.clone(), passages };
+        let writers = Writers { pool, tracker, stopping, metrics: metrics.clone(), passages };
         let encoder = Arc::new(CachedQueries::new(encoder, QUERY_CACHE_BYTES));
         let in_flight = Arc::new(Semaphore::new(options.limits.concurrent_requests));
         let bodies = Arc::new(Semaphore::new(options.limits.all_body_bytes >> 10));
@@ -162,6 +173,7 @@ impl AppState {
             metrics,
             writers,
             permits: Arc::new(Semaphore::new(cores)),
+            encoding,
             in_flight,
             bodies,
             started: Instant::now(),
@@ -289,6 +301,31 @@ impl AppState {
         tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
     }
 
+    /// Runs `work`, which encodes texts; it is told when nobody waits for it any more.
+    pub(crate) async fn encode<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (permits, pool) = self.0.encoding.clone();
+        let permit = permits.acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
+        let gone = Arc::new(AtomicBool::new(false));
+        // Dropped with this future, when the client goes or its time is over.
+        let _waiting = Waiting(gone.clone());
+        let work = move || {
+            let _permit = permit;
+            pool.install(|| work(&|| gone.load(Ordering::Relaxed)))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
+    }
+
+    /// Runs `work`, which looks at indexes and computes nothing.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
+    }
+
     /// [`AppState::compute`] with a reader of the newest commit of `index`.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
@@ -334,6 +371,10 @@ impl AppState {
         &self.0.options.keys
     }
 
+    pub(crate) fn hosts(&self) -> Option<&[String]> {
+        self.0.options.hosts.as_deref()
+    }
+
     pub(crate) fn allowed_origins(&self) -> &[String] {
         &self.0.options.allowed_origins
     }
@@ -357,6 +398,15 @@ impl AppState {
 
     pub(crate) fn uptime(&self) -> Duration {
         self.0.started.elapsed()
+    }
+}
+
+/// Says when it is dropped.
+struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

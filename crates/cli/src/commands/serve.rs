@@ -1,6 +1,7 @@
-//! `latewood serve`, `latewood openapi`
+//! `latewood serve`, `latewood mcp`, `latewood openapi`
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use latewood_server::{AppState, Keys, Right, ServerOptions};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, ServeArgs};
+use crate::args::{Args, EncoderArgs, McpArgs, ServeArgs};
 use crate::model;
 
 /// The index of the folder that is served.
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
         runtime.block_on(TcpListener::bind(own.addr)).with_context(|| format!("cannot listen on {}", own.addr))?;
     let addr = listener.local_addr().context("cannot tell the address")?;
     let device = super::device(args, Device::Auto)?;
-    let state = state(args, own, &device, options)?;
+    let state = state(args, (own.path.as_deref(), &own.encoder), &device, options)?;
     // On stdout, so that a script that asked for port 0 can read it.
     writeln!(io::stdout(), "listening on http://{addr}")?;
     io::stdout().flush()?;
@@ -42,14 +43,31 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+pub(crate) fn mcp(args: &Args, own: &McpArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    let device = super::device(args, Device::Cpu)?;
+    let mut options = ServerOptions::default();
+    options.data.clone_from(&own.data);
+    let state = state(args, (own.path.as_deref(), &own.encoder), &device, options)?;
+    runtime.block_on(latewood_server::serve_stdio(state)).context("the client does not speak the protocol")?;
+    // What reads standard input cannot be stopped, and need not be.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Opens what is to be served: a folder, if there is one, and the indexes of the data folder.
-fn state(args: &Args, own: &ServeArgs, device: &Opened, options: ServerOptions) -> anyhow::Result<AppState> {
-    if own.path.is_none() && args.index.is_none() && own.data.is_some() {
-        let encoder = model::load(args, &own.encoder, None, device)?;
+fn state(
+    args: &Args,
+    (path, own): (Option<&Path>, &EncoderArgs),
+    device: &Opened,
+    options: ServerOptions,
+) -> anyhow::Result<AppState> {
+    if path.is_none() && args.index.is_none() && options.data.is_some() {
+        let encoder = model::load(args, own, None, device)?;
         return Ok(AppState::new(encoder, Some(device.clone()), options)?);
     }
-    let location = Location::find(own.path.as_deref(), args.index.as_deref())?;
-    let encoder = model::load(args, &own.encoder, TextIndex::model(&location)?.as_deref(), device)?;
+    let location = Location::find(path, args.index.as_deref())?;
+    let encoder = model::load(args, own, TextIndex::model(&location)?.as_deref(), device)?;
     let state = AppState::new(encoder.clone(), Some(device.clone()), options)?;
     let index = TextIndex::open_or_create(location, encoder)?.on(device);
     super::refresh(args, &index)?;
@@ -65,6 +83,10 @@ fn options(own: &ServeArgs) -> anyhow::Result<ServerOptions> {
     options.limits.body_bytes = own.max_body as usize * 1_000_000;
     options.limits.request_time = Duration::from_secs(own.timeout.into());
     options.keys = keys()?;
+    if options.keys.is_empty() && own.addr.ip().is_loopback() {
+        let own_names = ["localhost", "127.0.0.1", "[::1]"].map(String::from);
+        options.hosts = Some(own_names.into_iter().chain(own.allow_host.iter().cloned()).collect());
+    }
     Ok(options)
 }
 

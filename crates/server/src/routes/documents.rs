@@ -103,26 +103,26 @@ pub(crate) struct DeleteRequest {
 /// A document and its passages.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DocumentResponse {
-    id: String,
-    title: Option<String>,
+    pub(crate) id: String,
+    pub(crate) title: Option<String>,
     /// What it was read as.
     kind: String,
     /// When it was added, or its file modified.
     #[schema(example = "2026-03-01T12:00:00Z")]
-    modified: String,
+    pub(crate) modified: String,
     #[schema(value_type = Object)]
-    metadata: Map<String, Value>,
-    passages: Vec<PassageResponse>,
+    pub(crate) metadata: Map<String, Value>,
+    pub(crate) passages: Vec<PassageResponse>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct PassageResponse {
+pub(crate) struct PassageResponse {
     /// Its number, as long as its document's content does not change.
     id: u64,
     headings: Vec<String>,
-    lines: Lines,
+    pub(crate) lines: Lines,
     span: Span,
-    text: String,
+    pub(crate) text: String,
 }
 
 /// Add documents
@@ -212,7 +212,12 @@ pub(crate) async fn get(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<DocumentResponse>, ApiError> {
     let (index, id) = read_path(path)?;
-    let served = state.index(&index)?;
+    read(&state, &index, &id).await.map(Json)
+}
+
+/// A document of `index`.
+pub(crate) async fn read(state: &AppState, index: &str, id: &str) -> Result<DocumentResponse, ApiError> {
+    let (served, id) = (state.index(index)?, id.to_owned());
     let read = move |reader: &latewood::Reader| {
         let file =
             reader.catalog().get(&id).ok_or_else(|| ApiError::not_found(format!("there is no document {id:?}")))?;
@@ -230,7 +235,7 @@ pub(crate) async fn get(
             passages: passages.collect::<Result<_, ApiError>>()?,
         })
     };
-    state.read(&served, read).await.map(Json)
+    state.look(move || read(&served.reader()?)).await
 }
 
 fn check_count(count: usize, most: usize) -> Result<(), ApiError> {

@@ -61,6 +61,7 @@ pub(crate) struct EmbeddingsRequest {
     input: Texts,
     /// `query` or `document`. A late-interaction model has a vector for each token and none for the text: that it is
     /// wanted so must be said.
+    #[schema(value_type = InputType)]
     input_type: Option<InputType>,
     /// Rows of numbers, or their bytes in base64: little-endian f32, `shape` beside them.
     #[serde(default, deserialize_with = "or_default")]
@@ -110,26 +111,43 @@ struct Encoded {
     tokens: usize,
 }
 
-fn encode(encoder: &dyn Encoder, side: InputType, texts: &[String]) -> Result<Vec<Encoded>, ApiError> {
+/// Texts encoded together.
+const TOGETHER: usize = 64;
+
+fn encode(
+    encoder: &dyn Encoder,
+    side: InputType,
+    texts: &[String],
+    stopped: &dyn Fn() -> bool,
+) -> Result<Vec<Encoded>, ApiError> {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     if let Some(at) = texts.iter().position(|text| text.trim().is_empty()) {
         return Err(ApiError::bad_request(format!("text {at} is empty")));
     }
+    let mut encoded = Vec::with_capacity(texts.len());
+    for texts in texts.chunks(TOGETHER) {
+        if stopped() {
+            return Err(latewood::engine::Error::Cancelled.into());
+        }
+        encoded.extend(encode_some(encoder, side, texts)?);
+    }
+    Ok(encoded)
+}
+
+fn encode_some(encoder: &dyn Encoder, side: InputType, texts: &[&str]) -> Result<Vec<Encoded>, ApiError> {
     let query = |q: EncodedQuery| Encoded { values: q.embeddings.values().to_vec(), tokens: q.tokens };
     let document = |d: EncodedDocument| Encoded { values: d.embeddings.into_values(), tokens: d.tokens };
     let failed = |e| ApiError::from(latewood::Error::from(e));
     match side {
         InputType::Query => {
-            let encoded = encoder.encode_queries(&texts).map_err(failed)?;
+            let encoded = encoder.encode_queries(texts).map_err(failed)?;
             if let Some(long) = encoded.iter().find(|query| query.truncated) {
                 let (tokens, max) = (long.tokens, encoder.max_query_tokens());
                 return Err(latewood::Error::QueryTooLong { tokens, max }.into());
             }
             Ok(encoded.into_iter().map(query).collect())
         }
-        InputType::Document => {
-            Ok(encoder.encode_documents(&texts).map_err(failed)?.into_iter().map(document).collect())
-        }
+        InputType::Document => Ok(encoder.encode_documents(texts).map_err(failed)?.into_iter().map(document).collect()),
     }
 }
 
@@ -156,7 +174,7 @@ pub(crate) async fn embeddings(
         let text = format!("dimensions is {dimensions}, and this server's model gives {dim}");
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "dimension_mismatch", text));
     }
-    let encoded = state.compute(move || encode(&*encoder, side, &texts)).await?;
+    let encoded = state.encode(move |stopped| encode(&*encoder, side, &texts, stopped)).await?;
     let tokens = encoded.iter().map(|encoded| encoded.tokens).sum();
     let object = |(index, encoded): (usize, Encoded)| {
         let shape = [encoded.values.len() / dim, dim];
@@ -198,7 +216,7 @@ pub(crate) async fn embed_all(
     let (texts, encoder) = (inputs.read(&state)?, state.encoder().clone());
     let dim = encoder.dim();
     let side = input_type.unwrap_or(InputType::Document);
-    let encoded = state.compute(move || encode(&*encoder, side, &texts)).await?;
+    let encoded = state.encode(move |stopped| encode(&*encoder, side, &texts, stopped)).await?;
     Ok(Json(encoded.iter().map(|encoded| rows(&encoded.values, dim)).collect()))
 }
 

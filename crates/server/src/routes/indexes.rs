@@ -27,7 +27,7 @@ pub(crate) struct NewIndex {
     #[schema(pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "notes")]
     name: String,
     /// Bits a dimension that tokens are kept in: 1, 2 or 4.
-    #[schema(default = 4)]
+    #[schema(default = 4, minimum = 1, maximum = 4)]
     bits: Option<u32>,
     /// Whether to keep four more bits a dimension, read for the best hits only.
     #[serde(default, deserialize_with = "or_default")]
@@ -100,6 +100,11 @@ fn describe(served: &Served) -> Result<IndexDescription, ApiError> {
 /// List indexes
 #[utoipa::path(get, path = "/v1/indexes", operation_id = "list_indexes", tag = INDEXES, responses((status = 200, body = IndexList)))]
 pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<IndexList>, ApiError> {
+    all(&state).await.map(Json)
+}
+
+/// All indexes.
+pub(crate) async fn all(state: &AppState) -> Result<IndexList, ApiError> {
     let all = state.list();
     let one = |(name, served): (String, Option<Arc<Served>>)| match served {
         Some(served) => describe(&served),
@@ -108,10 +113,7 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<IndexList
             Ok(IndexDescription { name, source: "documents", error, figures: None })
         }
     };
-    state
-        .compute(move || Ok(IndexList { indexes: all.into_iter().map(one).collect::<Result<_, _>>()? }))
-        .await
-        .map(Json)
+    state.look(move || Ok(IndexList { indexes: all.into_iter().map(one).collect::<Result<_, _>>()? })).await
 }
 
 /// Make an index of documents
@@ -122,7 +124,7 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<IndexList
 pub(crate) async fn create(State(state): State<AppState>, body: Body<NewIndex>) -> Result<Response, ApiError> {
     let Body(NewIndex { name, bits, fine }) = body;
     let (own, bits) = (state.clone(), bits.unwrap_or(4));
-    let made = state.compute(move || own.create(&name, bits, fine).and_then(|served| describe(&served))).await?;
+    let made = state.look(move || own.create(&name, bits, fine).and_then(|served| describe(&served))).await?;
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
@@ -135,7 +137,7 @@ pub(crate) async fn get(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<IndexDescription>, ApiError> {
     let served = state.index(&read_path(path)?)?;
-    state.compute(move || describe(&served)).await.map(Json)
+    state.look(move || describe(&served)).await.map(Json)
 }
 
 /// Delete an index that was made here
@@ -148,7 +150,7 @@ pub(crate) async fn delete(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let (name, own) = (read_path(path)?, state.clone());
-    state.compute(move || own.delete(&name)).await?;
+    state.look(move || own.delete(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

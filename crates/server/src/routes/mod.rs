@@ -1,8 +1,8 @@
 //! The routes, and what every request goes through.
 
-mod documents;
+pub(crate) mod documents;
 mod embed;
-mod indexes;
+pub(crate) mod indexes;
 mod ops;
 mod page;
 mod rerank;
@@ -28,7 +28,9 @@ use utoipa_axum::routes;
 
 use crate::error::{ApiError, ErrorBody};
 use crate::state::AppState;
-use crate::{auth, guard, metrics};
+use crate::{auth, guard, mcp, metrics};
+
+pub(crate) use search::{DEFAULT_INDEX, Found, SearchRequest, SearchResponse, run as search};
 
 const INDEXES: &str = "Indexes";
 const DOCUMENTS: &str = "Documents";
@@ -91,9 +93,9 @@ impl utoipa::Modify for Errors {
 
 /// Lines of a text, from 1.
 #[derive(Debug, Serialize, ToSchema)]
-struct Lines {
-    first: u32,
-    last: u32,
+pub(crate) struct Lines {
+    pub(crate) first: u32,
+    pub(crate) last: u32,
 }
 
 impl From<RangeInclusive<u32>> for Lines {
@@ -104,7 +106,7 @@ impl From<RangeInclusive<u32>> for Lines {
 
 /// Bytes of a text: the first, and one past the last.
 #[derive(Debug, Serialize, ToSchema)]
-struct Span {
+pub(crate) struct Span {
     start: usize,
     end: usize,
 }
@@ -193,7 +195,7 @@ pub(crate) fn all(state: &AppState) -> Router {
     let may_read = from_fn_with_state(state.clone(), auth::may_read);
     let may_write = from_fn_with_state(state.clone(), auth::may_write);
     let (router, _) = OpenApiRouter::new()
-        .merge(limited(reading()).layer(may_read.clone()))
+        .merge(limited(reading().route_service("/mcp", mcp::service(state))).layer(may_read.clone()))
         .merge(looking().layer(may_read))
         .merge(writing().layer(from_fn_with_state(state.clone(), guard::whole_body)).layer(may_write))
         .merge(open())
@@ -203,6 +205,7 @@ pub(crate) fn all(state: &AppState) -> Router {
         // A whole body was read within the limit.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(ops::wrong_method))
+        .layer(from_fn_with_state(state.clone(), guard::known_host))
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(from_fn_with_state(state.clone(), metrics::count))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))

@@ -25,12 +25,15 @@ pub(crate) struct RerankRequest {
     #[schema(example = "how hot is a kiln?")]
     query: String,
     /// As Cohere and Jina have it: texts, or objects with a `text`.
+    #[schema(min_items = 1)]
     documents: Option<Vec<RerankDocument>>,
     /// As text-embeddings-inference has it.
+    #[schema(min_items = 1)]
     texts: Option<Vec<String>>,
     /// The index of documents that are there already.
     index: Option<String>,
     /// Their ids.
+    #[schema(min_items = 1)]
     ids: Option<Vec<String>>,
     /// How many to return; all unless said.
     #[schema(minimum = 1)]
@@ -252,9 +255,9 @@ async fn score_given(
     check_bytes(&texts, state.limits().text_bytes)?;
     let encoder = state.encoder().clone();
     state
-        .compute(move || {
+        .encode(move |stopped| {
             let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let scores = score_texts(&*encoder, &query[0], &borrowed)?;
+            let scores = score_texts(&*encoder, &query[0], &borrowed, stopped)?;
             let tokens = borrowed.iter().map(|text| encoder.count_tokens(text)).sum();
             let scored = texts.into_iter().zip(scores).enumerate();
             Ok((scored.map(|(index, (text, score))| Scored { index, score, id: None, text }).collect(), tokens))

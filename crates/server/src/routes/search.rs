@@ -27,10 +27,12 @@ pub(crate) struct SearchRequest {
     #[schema(example = "how hot is a kiln?")]
     query: Option<String>,
     /// Several at once.
+    #[schema(min_items = 1, max_items = 100)]
     queries: Option<Vec<String>>,
     /// A query encoded by the index's model; a row's norm is its weight.
     embeddings: Option<Matrix>,
     /// Several at once.
+    #[schema(min_items = 1, max_items = 100)]
     embeddings_batch: Option<Vec<Matrix>>,
     /// Passages wanted.
     #[schema(minimum = 1, maximum = 1000, default = 10)]
@@ -45,6 +47,15 @@ pub(crate) struct SearchRequest {
     /// Whether hits say which token of the passage each token of the query met.
     #[serde(default, deserialize_with = "or_default")]
     explain: bool,
+}
+
+impl SearchRequest {
+    /// For a query in words, otherwise as usual.
+    pub(crate) fn of(query: String, k: usize, filter: Option<Map<String, Value>>) -> Self {
+        let (queries, embeddings, embeddings_batch) = (None, None, None);
+        let (mode, explain) = (Mode::Semantic, false);
+        Self { query: Some(query), queries, embeddings, embeddings_batch, k: Some(k), filter, mode, explain }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -76,7 +87,7 @@ pub(crate) struct FoundMany {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Found {
     /// Best first.
-    hits: Vec<SearchHit>,
+    pub(crate) hits: Vec<SearchHit>,
     /// Passages that were candidates.
     candidates: usize,
     /// Passages that were scored on their compressed tokens.
@@ -106,9 +117,9 @@ pub(crate) struct SearchHit {
     passage: u64,
     /// How well it fits: the mean, over the query's tokens, of the best cosine; at most 1.
     pub(crate) score: f32,
-    title: Option<String>,
-    headings: Vec<String>,
-    lines: Lines,
+    pub(crate) title: Option<String>,
+    pub(crate) headings: Vec<String>,
+    pub(crate) lines: Lines,
     span: Span,
     pub(crate) text: String,
     #[schema(value_type = Object)]
@@ -213,7 +224,8 @@ struct Queries {
     one: bool,
 }
 
-async fn run(state: &AppState, index: &str, request: SearchRequest) -> Result<SearchResponse, ApiError> {
+/// Searches `index`.
+pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -> Result<SearchResponse, ApiError> {
     let served = state.index(index)?;
     let most = state.limits().k;
     let k = request.k.unwrap_or(10);
