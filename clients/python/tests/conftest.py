@@ -30,6 +30,8 @@ os.environ.pop("LATEWOOD_API_KEY", None)
 def find_binary() -> Path | None:
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     given = os.environ.get("LATEWOOD_BIN")
+    if given and not Path(given).is_file():
+        pytest.fail(f"LATEWOOD_BIN: there is no {given}")
     places = [Path(given)] if given else [target / "release/latewood", target / "debug/latewood"]
     return next((place for place in places if place.is_file()), None)
 
