@@ -485,6 +485,16 @@ fn a_server_without_keys_answers_to_its_own_names_only() {
     for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80"] {
         assert_eq!((get(host).status, &*get(host).code()), (403, "unknown_host"), "{host}");
     }
+    // Nor to pages of others, which a browser lets send what needs no asking first.
+    let sync = |origin: &str| {
+        let more = format!("Content-Length: 0\r\nOrigin: {origin}\r\n");
+        server.send(&server.head("POST", "/v1/indexes/default/sync", &more))
+    };
+    assert_eq!(
+        (sync("http://evil.example").code(), sync("null").code()),
+        ("unknown_origin".into(), "unknown_origin".into())
+    );
+    assert_eq!(sync("http://localhost").status, 200);
 }
 
 /// A message of the Model Context Protocol.

@@ -13,7 +13,7 @@
 //! | `$gt`, `$gte`, `$lt`, `$lte` | is a number, or a string, above or below |
 //! | `$in`, `$nin` | is, is not, one of the values |
 //! | `$exists` | is there (`true`), or is not (`false`) |
-//! | `$glob` | is a string that matches the pattern: `*` within a part of a path, `**` across |
+//! | `$glob` | is a string, of 1,024 bytes at most, that matches the pattern: `*` within a part of a path, `**` across |
 //!
 //! Of a list, a test holds where it holds for one of its values; `$ne` and `$nin` hold where the opposite does not. Fields
 //! are the names in a document's metadata and its own: `path` or `id` (the same), `title`, `kind`, and `modified`, the
@@ -37,8 +37,12 @@ pub(crate) const RESERVED: [&str; 5] = ["id", "path", "title", "kind", "modified
 const MAX_DEPTH: usize = 16;
 /// Tests of a filter.
 const MAX_TESTS: usize = 1000;
+/// Patterns of a filter.
+const MAX_GLOBS: usize = 16;
 /// Bytes of a pattern.
 const MAX_GLOB: usize = 256;
+/// Bytes of a field that a pattern is held to: a path has fewer.
+const GLOB_READS: usize = 1024;
 /// Bytes of a compiled pattern.
 const MAX_REGEX: usize = 256 << 10;
 
@@ -79,9 +83,10 @@ impl Filter {
     /// # Errors
     /// When it is none; the error says where and what is expected.
     pub fn parse(filter: &Value) -> Result<Self> {
-        let parsed = match tests(filter) {
-            0..=MAX_TESTS => node("filter", filter, 0),
-            tests => {
+        let parsed = match (tests(filter), globs(filter)) {
+            (0..=MAX_TESTS, 0..=MAX_GLOBS) => node("filter", filter, 0),
+            (0..=MAX_TESTS, globs) => Err(format!("filter: {globs} patterns, and {MAX_GLOBS} is the most")),
+            (tests, _) => {
                 Err(format!("filter: {tests} tests, and {MAX_TESTS} is the most ($in takes any number of values)"))
             }
         };
@@ -109,6 +114,15 @@ fn tests(filter: &Value) -> usize {
         Value::Object(parts) => parts.values().map(|part| tests(part).max(1)).sum(),
         Value::Array(parts) => parts.iter().filter(|part| part.is_object()).map(tests).sum(),
         _ => 1,
+    }
+}
+
+/// How many patterns there are in a filter.
+fn globs(filter: &Value) -> usize {
+    match filter {
+        Value::Object(parts) => parts.iter().map(|(name, part)| usize::from(name == "$glob") + globs(part)).sum(),
+        Value::Array(parts) => parts.iter().map(globs).sum(),
+        _ => 0,
     }
 }
 
@@ -249,7 +263,9 @@ impl Test {
                 found => others.iter().any(|value| same(found, value)),
             },
             Self::Compare(order, value) => order.holds(found, value),
-            Self::Glob(glob) => found.as_str().is_some_and(|text| glob.is_match(text.as_bytes())),
+            Self::Glob(glob) => {
+                found.as_str().is_some_and(|text| text.len() <= GLOB_READS && glob.is_match(text.as_bytes()))
+            }
             Self::Not(_) | Self::Exists(_) => false,
         }
     }
@@ -360,6 +376,7 @@ mod tests {
             (json!({ "a": { "$glob": "*".repeat(257) } }), "256 bytes at most"),
             (json!({ "a": { "$glob": format!("{}b{}", "{a,".repeat(60), "}".repeat(60)) } }), "filter.a.$glob: "),
             (json!({ "$or": vec![json!({ "a": 1 }); 1001] }), "1001 tests"),
+            (json!({ "$or": vec![json!({ "a": { "$glob": "*" } }); 17] }), "17 patterns"),
             (deep, "deep"),
         ] {
             let text = Filter::parse(&filter).unwrap_err().to_string();

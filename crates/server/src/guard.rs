@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
@@ -46,21 +46,38 @@ impl Drop for Counted {
     }
 }
 
-/// Refuses requests that were made to another host: a page of any site may let its name point here, and would then be
-/// taken by the browser for one of ours (DNS rebinding).
+/// Refuses what a page of another site makes a browser ask: requests to another host (a page may let its name point here,
+/// and would then be taken for one of ours: DNS rebinding), and requests of a page that is not ours and not allowed to.
 pub(crate) async fn known_host(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let Some(hosts) = state.hosts() else { return next.run(request).await };
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    // Without the port, which an address in brackets has behind them.
-    let name = match host.rsplit_once(':') {
+    match unknown(&state, request.headers()) {
+        Some(error) => error.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn unknown(state: &AppState, headers: &HeaderMap) -> Option<ApiError> {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = header(header::HOST).unwrap_or_default();
+    let known = |hosts: &[String]| hosts.iter().any(|known| known.eq_ignore_ascii_case(without_port(host)));
+    if state.hosts().is_some_and(|hosts| !known(hosts)) {
+        let text = format!("this server is not known as {host:?}");
+        return Some(ApiError::new(StatusCode::FORBIDDEN, "unknown_host", text));
+    }
+    let origin = header(header::ORIGIN)?;
+    let own = origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host));
+    let allowed = state.allowed_origins().iter().any(|allowed| allowed == "*" || allowed == origin);
+    (!own && !allowed).then(|| {
+        let text = format!("pages of {origin:?} may not ask this server: allow it with --allow-origin");
+        ApiError::new(StatusCode::FORBIDDEN, "unknown_origin", text)
+    })
+}
+
+/// A host's name; an address in brackets has the port behind them.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
-    };
-    if hosts.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-        return next.run(request).await;
     }
-    let text = format!("this server is not known as {host:?}");
-    ApiError::new(StatusCode::FORBIDDEN, "unknown_host", text).into_response()
 }
 
 /// Reads the whole body before a request takes its place: a client that is slow with it keeps nobody out. Large bodies

@@ -16,7 +16,7 @@
 //! | status | codes |
 //! | ---: | --- |
 //! | 400 | `bad_request`, `empty_query`, `query_too_long` |
-//! | 401, 403 | `unauthorized`, `forbidden`, `unknown_host` |
+//! | 401, 403 | `unauthorized`, `forbidden`, `unknown_host`, `unknown_origin` |
 //! | 404, 405 | `not_found`, `method_not_allowed` |
 //! | 409 | `conflict`, `locked` (another process is writing), `cancelled` |
 //! | 408, 413, 415 | `timeout` (the body did not come), `payload_too_large`, `unsupported_media_type` |

@@ -25,6 +25,7 @@ use crate::state::AppState;
 const MAX_READ: usize = 20_000;
 /// Hits unless said: what a model reads costs it.
 const DEFAULT_K: usize = 5;
+const MAX_K: usize = 50;
 
 /// The tools over `state`.
 #[derive(Clone)]
@@ -113,7 +114,7 @@ fn tools() -> Vec<Tool> {
             "Find the passages that answer a question, best first: ask in whole words, not in keywords",
             json!({
                 "query": { "type": "string", "description": "What is looked for" },
-                "k": { "type": "integer", "minimum": 1, "maximum": 50, "description": "Passages wanted; 5 unless said" },
+                "k": { "type": "integer", "minimum": 1, "maximum": MAX_K, "description": "Passages wanted; 5 unless said" },
                 "filter": { "type": "object", "description": "Which documents may be found, by metadata, path, title, kind or \
                     modified: {\"path\": {\"$glob\": \"docs/**\"}, \"year\": {\"$gte\": 2020}}" },
                 "index": index,
@@ -161,7 +162,11 @@ fn arguments<T: for<'de> Deserialize<'de>>(arguments: JsonObject) -> Result<T, A
 impl Tools {
     async fn search(&self, given: JsonObject) -> Result<Answer, ApiError> {
         let SearchArguments { query, k, filter, index } = arguments(given)?;
-        let request = SearchRequest::of(query, k.unwrap_or(DEFAULT_K).min(50), filter);
+        let k = k.unwrap_or(DEFAULT_K);
+        if !(1..=MAX_K).contains(&k) {
+            return Err(ApiError::bad_request(format!("k is {k}: it must be between 1 and {MAX_K}")));
+        }
+        let request = SearchRequest::of(query, k, filter);
         let response = search(&self.0, index.as_deref().unwrap_or(DEFAULT_INDEX), request).await?;
         let json = serde_json::to_value(&response).map_err(|e| ApiError::internal(&e))?;
         let text = match &response {
@@ -176,8 +181,15 @@ impl Tools {
         let index = index.as_deref().unwrap_or(DEFAULT_INDEX);
         let (first, last) = (first_line.unwrap_or(1), last_line.unwrap_or(u32::MAX));
         let document = documents::read(&self.0, index, &document).await?;
-        let mut text = document.title.as_ref().map(|title| format!("# {title}\n\n")).unwrap_or_default();
-        for passage in document.passages.iter().filter(|p| p.lines.first <= last && p.lines.last >= first) {
+        let (lines, mut text) = (document.passages.last().map_or(0, |p| p.lines.last), String::new());
+        let mut wanted = document.passages.iter().filter(|p| p.lines.first <= last && p.lines.last >= first).peekable();
+        if wanted.peek().is_none() {
+            return Err(ApiError::bad_request(format!(
+                "{} has {lines} lines: nothing is in those asked for",
+                document.id
+            )));
+        }
+        for passage in wanted {
             if text.len() + passage.text.len() > MAX_READ {
                 let _ = write!(text, "[cut off: go on with first_line {}]", passage.lines.first);
                 break;

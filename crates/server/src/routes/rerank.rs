@@ -37,8 +37,10 @@ pub(crate) struct RerankRequest {
     ids: Option<Vec<String>>,
     /// How many to return; all unless said.
     #[schema(minimum = 1)]
-    #[serde(alias = "top_k")]
     top_n: Option<usize>,
+    /// Another name of `top_n`.
+    #[schema(minimum = 1)]
+    top_k: Option<usize>,
     /// Whether to return their texts.
     #[serde(default, deserialize_with = "or_default")]
     return_documents: bool,
@@ -172,12 +174,13 @@ pub(crate) async fn rerank(
     body: Body<RerankRequest>,
 ) -> Result<Json<RerankResponse>, ApiError> {
     let Body(request) = body;
-    if request.top_n == Some(0) {
+    let top_n = request.top_n.or(request.top_k);
+    if top_n == Some(0) {
         return Err(ApiError::bad_request("top_n is 0: it must be at least 1"));
     }
     let bare = request.texts.is_some();
     let with_text = request.return_documents || request.return_text;
-    let (query, top_n, raw) = (request.query.clone(), request.top_n, request.raw_scores);
+    let (query, raw) = (request.query.clone(), request.raw_scores);
     let (embeddings, _) = state.queries().encode(std::slice::from_ref(&query)).await?;
     let query_rows = embeddings[0].len();
     let (mut scored, read_tokens) = score(&state, request, embeddings).await?;

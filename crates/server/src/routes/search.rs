@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use latewood::engine::{QueryEmbeddings, SearchParams};
+use latewood::engine::QueryEmbeddings;
 use latewood::{Answer, Filter, Hit, SearchOptions, TokenMatch};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -232,10 +232,9 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
     if !(1..=most).contains(&k) {
         return Err(ApiError::bad_request(format!("k is {k}: it must be between 1 and {most}")));
     }
-    let mut params = SearchParams::new(k);
-    params.exhaustive = request.mode == Mode::Exhaustive;
     let mut options = SearchOptions::new(k);
-    (options.params, options.explain) = (params, request.explain);
+    options.params.exhaustive = request.mode == Mode::Exhaustive;
+    options.explain = request.explain;
     if let Some(filter) = request.filter {
         // Patterns may take a while to compile.
         let parsed = state.compute(move || Ok(Filter::parse(&Value::Object(filter))?)).await?;
