@@ -83,6 +83,8 @@ fn a_folder_is_searched_and_what_is_wrong_is_said() {
         (server.post("/v1/search", &json!({})), 400, "bad_request"),
         (server.post("/v1/search", &json!({ "query": "x", "k": 0 })), 400, "bad_request"),
         (server.post("/v1/search", &json!({ "query": "x", "k": 1001 })), 400, "bad_request"),
+        (server.post("/v1/search", &json!({ "query": "x".repeat(20_000) })), 400, "query_too_long"),
+        (server.post("/v1/search", &json!({ "queries": vec!["x"; 100], "k": 101 })), 400, "bad_request"),
         (server.post("/v1/search", &json!({ "query": "x", "filter": { "$xor": [] } })), 400, "bad_request"),
         (server.post("/v1/search", &json!({ "queries": [] })), 400, "bad_request"),
         (server.post("/v1/search", &json!({ "queries": ["x", " "] })), 400, "empty_query"),
@@ -163,6 +165,8 @@ fn documents_live_in_indexes_that_clients_make() {
     assert_eq!(server.post("/v1/indexes/notes/documents", &tide).status, 200);
     assert_eq!(found(&server, "notes", &json!({ "query": "tides", "k": 1 })), ["tide"]);
 
+    let generation = server.get("/v1/indexes/notes").json()["generation"].clone();
+    assert_eq!(server.delete("/v1/indexes/notes/documents/none").json()["written"]["generation"], generation);
     let gone = server.post("/v1/indexes/notes/delete", &json!({ "ids": ["tide", "none"] })).json();
     assert_eq!(gone["written"]["deleted"], 1);
     assert_eq!(server.delete("/v1/indexes/notes/documents/bees%2Fswarm").json()["written"]["deleted"], 1);

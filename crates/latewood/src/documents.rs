@@ -175,6 +175,7 @@ pub struct DocumentWriter<'a> {
     intake: Intake<'a>,
     passages: PassageOptions,
     taken: usize,
+    changed: bool,
     catalog: Catalog,
     /// The catalogue's documents, by id.
     files: BTreeMap<String, FileRecord>,
@@ -194,7 +195,7 @@ impl TextIndex {
         let intake = Intake::new(self, writer, &catalog);
         let passages = intake.passage_options(&passages);
         let files = std::mem::take(&mut catalog.files).into_iter().map(|file| (file.path.clone(), file)).collect();
-        Ok(DocumentWriter { index: self, intake, passages, taken: 0, catalog, files })
+        Ok(DocumentWriter { index: self, intake, passages, taken: 0, changed: false, catalog, files })
     }
 }
 
@@ -210,6 +211,7 @@ impl DocumentWriter<'_> {
             && known.hash == hash
             && known.kind == kind
         {
+            self.changed |= known.metadata != document.metadata;
             known.metadata = document.metadata;
             return Ok(Put::Unchanged);
         }
@@ -239,6 +241,7 @@ impl DocumentWriter<'_> {
             passages,
             block,
         };
+        self.changed = true;
         self.taken += record.passages.len();
         let before = self.files.insert(id, record);
         before.iter().for_each(|before| self.intake.forget(before));
@@ -257,14 +260,20 @@ impl DocumentWriter<'_> {
     pub fn delete(&mut self, id: &str) -> bool {
         let Some(file) = self.files.remove(id) else { return false };
         self.intake.forget(&file);
+        self.changed = true;
         true
     }
 
-    /// Publishes everything at once: when this returns, and not before, it is found, and it survives a crash.
+    /// Publishes everything at once: when this returns, and not before, it is found, and it survives a crash. Where nothing
+    /// has changed, there is no new generation.
     ///
     /// # Errors
     /// When encoding fails, `monitor` cancels or the disk refuses: the last commit then stands.
     pub fn commit(mut self, monitor: &dyn Monitor) -> Result<Committed> {
+        if !self.changed {
+            let generation = self.index.index.searcher()?.info().generation;
+            return Ok(Committed { generation, passages: 0, tokens: 0, truncated: 0 });
+        }
         self.intake.encode(monitor)?;
         let encoded = self.intake.encoded;
         self.catalog.files = self.files.into_values().collect();

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use latewood::Error;
 use latewood::encoder::Encoder;
 use latewood::engine::QueryEmbeddings;
@@ -16,6 +17,9 @@ use crate::metrics::Metrics;
 
 /// Queries of a batch: more make those that wait for it wait longer than they save.
 const BATCH: usize = 32;
+
+/// Bytes of a query.
+const QUERY_BYTES: usize = 16 << 10;
 
 type Answer = Result<QueryEmbeddings, ApiError>;
 
@@ -39,6 +43,11 @@ impl QueryEncoder {
     ) -> Result<(Vec<QueryEmbeddings>, Duration), ApiError> {
         if queries.iter().any(|query| query.trim().is_empty()) {
             return Err(Error::EmptyQuery.into());
+        }
+        // Before anything reads it: no model takes as much.
+        if let Some(query) = queries.iter().find(|query| query.len() > QUERY_BYTES) {
+            let text = format!("a query of {} bytes: {QUERY_BYTES} are the most", query.len());
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "query_too_long", text));
         }
         let start = Instant::now();
         let answers: Vec<_> = queries.iter().map(|query| self.enqueue(query)).collect();

@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::time::Instant;
 
-use axum::body::{Body, HttpBody, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::LengthLimitError;
+use http_body_util::BodyExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tower_http::request_id::RequestId;
 use tracing::Instrument;
 
@@ -74,53 +75,60 @@ fn unknown(state: &AppState, headers: &HeaderMap) -> Option<ApiError> {
 
 /// A host's name; an address in brackets has the port behind them.
 fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
+    let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
-    }
+    };
+    name.trim_end_matches('.')
 }
 
 /// Reads the whole body before a request takes its place: a client that is slow with it keeps nobody out. Large bodies
 /// share a budget of memory.
 pub(crate) async fn whole_body(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let limits = state.limits();
-    let said = request.body().size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    let bytes = said.unwrap_or(limits.body_bytes);
-    if bytes > limits.body_bytes {
-        return ApiError::too_large(format!("the body has {bytes} bytes, and {} is the most", limits.body_bytes))
-            .into_response();
-    }
-    let permit = if bytes > SMALL_BODY {
-        // KiB of the limit, which is below 4 TiB.
-        match state.bodies().clone().try_acquire_many_owned((bytes >> 10) as u32) {
-            Ok(permit) => Some(permit),
-            Err(_) => {
-                return ApiError::busy("too many large bodies are under way: try again in a moment").into_response();
-            }
-        }
-    } else {
-        None
-    };
+    let limit = state.limits().request_time;
     let (head, body) = request.into_parts();
-    let whole = match tokio::time::timeout(limits.request_time, to_bytes(body, limits.body_bytes)).await {
-        Ok(Ok(whole)) => whole,
-        Ok(Err(error)) => return unread(&error, limits.body_bytes).into_response(),
+    let (whole, place) = match tokio::time::timeout(limit, collect(&state, body)).await {
+        Ok(Ok(collected)) => collected,
+        Ok(Err(error)) => return error.into_response(),
         Err(_) => {
-            let text = format!("the body did not come within {} s", limits.request_time.as_secs_f32());
+            let text = format!("the body did not come within {} s", limit.as_secs_f32());
             return ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", text).into_response();
         }
     };
     let response = next.run(Request::from_parts(head, Body::from(whole))).await;
-    drop(permit);
+    drop(place);
     response
 }
 
-fn unread(error: &axum::Error, most: usize) -> ApiError {
-    let too_large = std::error::Error::source(error).is_some_and(|cause| cause.is::<LengthLimitError>());
-    match too_large {
-        true => ApiError::too_large(format!("the body has more than {most} bytes, which is the most")),
-        false => ApiError::bad_request(format!("the body cannot be read: {error}")),
+/// The bytes of a body, and their place among the large ones.
+async fn collect(state: &AppState, mut body: Body) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
+    let most = state.limits().body_bytes;
+    let too_large = || ApiError::too_large(format!("the body has more than {most} bytes, which is the most"));
+    // KiB of the limit, which is below 4 TiB.
+    let reserve = |bytes: usize| {
+        let place = state.bodies().clone().try_acquire_many_owned((bytes >> 10) as u32);
+        place.map_err(|_| ApiError::busy("too many large bodies are under way: try again in a moment"))
+    };
+    let said = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let mut place = match said {
+        Some(bytes) if bytes > most => return Err(too_large()),
+        Some(bytes) if bytes > SMALL_BODY => Some(reserve(bytes)?),
+        _ => None,
+    };
+    let mut whole = Vec::with_capacity(said.unwrap_or(0));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| ApiError::bad_request(format!("the body cannot be read: {e}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if whole.len() + data.len() > most {
+            return Err(too_large());
+        }
+        // It did not say how large it is, and is not small.
+        if place.is_none() && whole.len() + data.len() > SMALL_BODY {
+            place = Some(reserve(most)?);
+        }
+        whole.extend_from_slice(data);
     }
+    Ok((whole, place))
 }
 
 /// Ends requests that take too long.

@@ -72,10 +72,7 @@ pub async fn serve(
 
 fn http(limits: &Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(limits.header_time)
-        .half_close(true)
-        .max_buf_size(HEAD_BYTES.max(1 << 16));
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header_time).max_buf_size(HEAD_BYTES.max(1 << 16));
     http
 }
 

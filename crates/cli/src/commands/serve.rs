@@ -39,7 +39,10 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
     // On stdout, so that a script that asked for port 0 can read it.
     writeln!(io::stdout(), "listening on http://{addr}")?;
     io::stdout().flush()?;
-    runtime.block_on(latewood_server::serve(listener, state, stopped())).context("the server failed")?;
+    let served = runtime.block_on(latewood_server::serve(listener, state, stopped()));
+    // What still computes then has nobody who waits for it.
+    runtime.shutdown_background();
+    served.context("the server failed")?;
     Ok(ExitCode::SUCCESS)
 }
 

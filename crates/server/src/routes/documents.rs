@@ -43,6 +43,7 @@ struct DocumentInput {
     text: Option<String>,
     /// How the text is to be split.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     format: Format,
     /// Unit rows of the index's model, in place of encoding the text.
     embeddings: Option<Matrix>,

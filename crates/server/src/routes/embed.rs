@@ -65,6 +65,7 @@ pub(crate) struct EmbeddingsRequest {
     input_type: Option<InputType>,
     /// Rows of numbers, or their bytes in base64: little-endian f32, `shape` beside them.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     encoding_format: Encoding,
     /// Values a row; the model's own, if it is said.
     dimensions: Option<usize>,

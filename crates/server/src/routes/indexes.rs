@@ -31,6 +31,7 @@ pub(crate) struct NewIndex {
     bits: Option<u32>,
     /// Whether to keep four more bits a dimension, read for the best hits only.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     fine: bool,
 }
 

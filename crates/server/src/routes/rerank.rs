@@ -43,12 +43,15 @@ pub(crate) struct RerankRequest {
     top_k: Option<usize>,
     /// Whether to return their texts.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     return_documents: bool,
     /// Whether to return their texts, as text-embeddings-inference has it.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     return_text: bool,
     /// Whether scores are sums of cosines over the query's tokens instead of their mean, cut off at 0.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     raw_scores: bool,
     /// Of objects, the fields to read instead of `text`, one after the other.
     rank_fields: Option<Vec<String>>,

@@ -19,6 +19,11 @@ use crate::state::AppState;
 /// The index that `/v1/search` searches.
 pub(crate) const DEFAULT_INDEX: &str = "default";
 
+/// Hits of all queries of a search.
+const HITS: usize = 10_000;
+/// The same where they are explained.
+const EXPLAINED_HITS: usize = 1000;
+
 /// A search. Give one of `query`, `queries`, `embeddings` and `embeddings_batch`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -43,9 +48,11 @@ pub(crate) struct SearchRequest {
     filter: Option<Map<String, Value>>,
     /// How thoroughly to search.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     mode: Mode,
     /// Whether hits say which token of the passage each token of the query met.
     #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     explain: bool,
 }
 
@@ -239,6 +246,12 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         // Patterns may take a while to compile.
         let parsed = state.compute(move || Ok(Filter::parse(&Value::Object(filter))?)).await?;
         options.filter = Some(parsed);
+    }
+    let asked = request.queries.as_ref().map_or(1, Vec::len).max(request.embeddings_batch.as_ref().map_or(1, Vec::len));
+    let most = if options.explain { EXPLAINED_HITS } else { HITS };
+    if asked.saturating_mul(k) > most {
+        let text = format!("{asked} queries and k = {k}: a search gives {most} hits at most, all queries together");
+        return Err(ApiError::bad_request(text));
     }
     let given = (request.query, request.queries, request.embeddings, request.embeddings_batch);
     let Queries { texts, embeddings, encode, one } = queries(state, given).await?;
