@@ -76,8 +76,9 @@ def test_search_takes_filters_and_modes(index: Any) -> None:
         "kiln",
         "ofen",
     }
-    with pytest.raises(latewood.BadRequest, match="filter"):
-        index.search("kiln", filter={"$odd": 1})
+    for wrong in ({"$odd": 1}, {"id": {"$glob": "a" * 257}}):
+        with pytest.raises(latewood.BadRequest, match="filter"):
+            index.search("kiln", filter=wrong)
 
 
 def test_spans_are_bytes(index: Any) -> None:
@@ -164,7 +165,7 @@ def test_documents_come_and_go(index: Any) -> None:
         index.delete_documents("ofen")
 
 
-@pytest.mark.parametrize("id", ["a/b", "..", ".", "a?b#c%2F", "ä 🔥", "../../etc/passwd", "a+b&c=d", "%2e%2e"])
+@pytest.mark.parametrize("id", ["a/b", "delete", "a?b#c%2F", "ä 🔥", "a..b/.c", "a+b&c=d", "%2e%2e", "%ff"])
 def test_any_id_is_an_id(client: Any, id: str) -> None:
     try:
         index = client.create_index("ids")
@@ -175,6 +176,16 @@ def test_any_id_is_an_id(client: Any, id: str) -> None:
     index.delete_documents([id])
     with pytest.raises(latewood.NotFound):
         index.get(id)
+
+
+def test_ids_that_are_paths_elsewhere_are_refused(client: Any, index: Any) -> None:
+    known = len(client.tasks())
+    for path in ("..", ".", "../../etc/passwd", "a/./b"):
+        with pytest.raises(latewood.BadRequest, match="between slashes"):
+            index.add([Document("fine", "something"), Document(path, "something")])
+        with pytest.raises(latewood.NotFound, match="no document"):
+            index.get(path)
+    assert len(client.tasks()) == known, "what is refused leaves no task"
 
 
 def test_a_bad_document_is_told_of(index: Any) -> None:
@@ -263,6 +274,9 @@ def test_rerank(client: Any, index: Any) -> None:
     assert ranked[0].text == texts[1]
     assert ranked[0].relevance_score > ranked[1].relevance_score
     assert client.rerank("kiln", texts)[0].text is None
+    with pytest.raises(latewood.BadRequest) as large:
+        client.rerank("kiln", ["x" * (1 << 20), "y"])
+    assert (large.value.status, large.value.code) == (413, "payload_too_large")
     stored = index.rerank("how hot is a kiln?", ["rain", "kiln", "nothing"])
     assert [(one.document_id, one.index) for one in stored] == [("kiln", 1), ("rain", 0)]
 

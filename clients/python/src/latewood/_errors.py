@@ -30,7 +30,7 @@ class BadRequest(Error):
 
 
 class Unauthorized(Error):
-    """There is no key, or it may not do this: 401, 403."""
+    """There is no key, or it may not do this, or the server is not known by the name in the address: 401, 403."""
 
 
 class NotFound(Error):

@@ -161,14 +161,9 @@ def pack(matrix: Matrix) -> dict[str, Any]:
 
 def unpack(given: Mapping[str, Any]) -> Rows:
     """An element of an answer to `embed`: rows."""
-    packed = given["embedding"]
-    if isinstance(packed, str):  # The bytes alone, with their shape beside them.
-        packed = {**given, "base64": packed}
-    if isinstance(packed, list):
-        return packed if numpy is None else numpy.asarray(packed, dtype=numpy.float32)
-    data, (rows, dim), half = base64.b64decode(packed["base64"]), packed["shape"], packed.get("dtype") == "f16"
+    data, (rows, dim) = base64.b64decode(given["embedding"]), given["shape"]
     if numpy is not None:
-        return numpy.frombuffer(data, dtype="<f2" if half else "<f4").astype(numpy.float32).reshape(rows, dim)
+        return numpy.frombuffer(data, dtype="<f4").astype(numpy.float32).reshape(rows, dim)
     flat = array("f", data)
     if sys.byteorder == "big":
         flat.byteswap()
@@ -305,7 +300,7 @@ def add(index: str, body: bytes, wait: bool) -> Call[Task]:
 
 
 def delete_documents(index: str, ids: Sequence[str], wait: bool) -> Call[Task]:
-    return Call("POST", _index(index, "/documents/delete"), read_task, encode({"ids": ids}), _waiting(wait))
+    return Call("POST", _index(index, "/delete"), read_task, encode({"ids": ids}), _waiting(wait))
 
 
 def search(
