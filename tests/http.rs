@@ -515,6 +515,14 @@ fn call(id: u32, tool: &str, arguments: &Value) -> Value {
     message(id, "tools/call", &json!({ "name": tool, "arguments": arguments }))
 }
 
+/// The documents, and one whose only line is long.
+fn with_a_long_line() -> tempfile::TempDir {
+    let dir = documents();
+    let words: String = (0..10_000).map(|n| format!("word{n} ")).collect();
+    fs::write(dir.path().join("long.txt"), words).unwrap();
+    dir
+}
+
 fn check_tools(mut ask: impl FnMut(Value) -> Value) {
     assert_eq!(ask(hello())["result"]["serverInfo"]["name"], "latewood");
     let tools = ask(message(2, "tools/list", &json!({})))["result"]["tools"].clone();
@@ -528,6 +536,19 @@ fn check_tools(mut ask: impl FnMut(Value) -> Value) {
     assert!(found["content"][0]["text"].as_str().unwrap().starts_with("1. guide/bees.html, lines "), "{found}");
     let read = ask(call(4, "read", &json!({ "document": document })))["result"]["content"][0]["text"].clone();
     assert!(read.as_str().unwrap().contains("honey"), "{read}");
+    // Ten thousand words on one line are read piece by piece.
+    let mut whole = ask(call(4, "read", &json!({ "document": "long.txt" })))["result"].clone();
+    let mut words = String::new();
+    for _ in 0..20 {
+        let text = whole["content"][0]["text"].as_str().unwrap().to_owned();
+        words += &text;
+        let Some((_, skip)) = text.rsplit_once("[cut off: go on with skip ") else { break };
+        let skip: usize = skip.trim_end_matches(']').parse().unwrap();
+        whole = ask(call(4, "read", &json!({ "document": "long.txt", "skip": skip })))["result"].clone();
+    }
+    let words: std::collections::HashSet<&str> = words.split_whitespace().collect();
+    let missing = (0..10_000).find(|n| !words.contains(&*format!("word{n}")));
+    assert_eq!(missing, None, "of {}", words.len());
     let status = ask(call(5, "status", &json!({})))["result"]["structuredContent"].clone();
     assert_eq!(status["indexes"][0]["name"], "default");
     for (tool, arguments, part) in [
@@ -546,7 +567,7 @@ fn check_tools(mut ask: impl FnMut(Value) -> Value) {
 
 #[test]
 fn tools_of_the_model_context_protocol_over_http() {
-    let dir = documents();
+    let dir = with_a_long_line();
     let mut server = Server::with(dir.path(), |command| _ = command.arg(".").env("LATEWOOD_READ_KEYS", READ));
     assert_eq!(server.post("/mcp", &hello()).status, 401);
     server.key(READ);
@@ -562,7 +583,7 @@ fn tools_of_the_model_context_protocol_over_http() {
 
 #[test]
 fn tools_of_the_model_context_protocol_on_standard_input() {
-    let dir = documents();
+    let dir = with_a_long_line();
     let mut command = latewood();
     command.current_dir(dir.path()).args(["mcp", "-q"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();

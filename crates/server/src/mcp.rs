@@ -128,6 +128,8 @@ fn tools() -> Vec<Tool> {
                 "document": { "type": "string", "description": "Its path or id, as the hit has it" },
                 "first_line": { "type": "integer", "minimum": 1 },
                 "last_line": { "type": "integer", "minimum": 1 },
+                "skip": { "type": "integer", "minimum": 0, "description": "Passages of these lines to leave out, where an \
+                    answer was cut off" },
                 "index": index,
             }),
             &["document"],
@@ -152,6 +154,8 @@ struct ReadArguments {
     document: String,
     first_line: Option<u32>,
     last_line: Option<u32>,
+    #[serde(default)]
+    skip: usize,
     index: Option<String>,
 }
 
@@ -177,21 +181,22 @@ impl Tools {
     }
 
     async fn read(&self, given: JsonObject) -> Result<Answer, ApiError> {
-        let ReadArguments { document, first_line, last_line, index } = arguments(given)?;
+        let ReadArguments { document, first_line, last_line, skip, index } = arguments(given)?;
         let index = index.as_deref().unwrap_or(DEFAULT_INDEX);
         let (first, last) = (first_line.unwrap_or(1), last_line.unwrap_or(u32::MAX));
         let document = documents::read(&self.0, index, &document).await?;
         let (lines, mut text) = (document.passages.last().map_or(0, |p| p.lines.last), String::new());
-        let mut wanted = document.passages.iter().filter(|p| p.lines.first <= last && p.lines.last >= first).peekable();
+        let wanted = document.passages.iter().filter(|p| p.lines.first <= last && p.lines.last >= first);
+        let mut wanted = wanted.skip(skip).zip(skip..).peekable();
         if wanted.peek().is_none() {
             return Err(ApiError::bad_request(format!(
                 "{} has {lines} lines: nothing is in those asked for",
                 document.id
             )));
         }
-        for passage in wanted {
-            if text.len() + passage.text.len() > MAX_READ {
-                let _ = write!(text, "[cut off: go on with first_line {}]", passage.lines.first);
+        for (passage, at) in wanted {
+            if !text.is_empty() && text.len() + passage.text.len() > MAX_READ {
+                let _ = write!(text, "[cut off: go on with skip {at}]");
                 break;
             }
             let _ = writeln!(text, "[lines {}-{}]\n{}\n", passage.lines.first, passage.lines.last, passage.text);

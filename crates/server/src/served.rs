@@ -116,8 +116,11 @@ impl Served {
     fn refresh(&self) -> latewood::Result<Reader> {
         let newest = self.index.reader()?;
         let mut current = lock(&self.current);
-        *current = Current { reader: newest.clone(), looked: Instant::now() };
-        Ok(newest)
+        // Another thread may have been quicker with a newer one, of which its client knows.
+        if newest.info().generation >= current.reader.info().generation {
+            *current = Current { reader: newest, looked: Instant::now() };
+        }
+        Ok(current.reader.clone())
     }
 
     pub(crate) fn figures(&self) -> IndexFigures {
