@@ -417,7 +417,8 @@ fn too_much_at_once_is_turned_away_and_nothing_is_stuck() {
     let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     let mut long = server.connect();
     long.write_all(format!("{}{body}", server.head("POST", "/rerank", &more)).as_bytes()).unwrap();
-    while !server.get("/metrics").body.contains("latewood_requests_in_flight 1\n") {}
+    let counted = || server.get("/metrics").body.contains("latewood_requests_in_flight 1\n");
+    assert!((0..10_000).any(|_| counted()), "the request is under way");
     let busy = server.post("/v1/search", &json!({ "query": "honey" }));
     assert_eq!((busy.status, &*busy.code()), (429, "busy"));
     assert!(busy.head.to_lowercase().contains("retry-after: 1"), "{}", busy.head);
