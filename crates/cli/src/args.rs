@@ -61,6 +61,10 @@ pub(crate) enum Command {
     /// Say what is indexed
     Status(StatusArgs),
     /// Answer searches over HTTP
+    ///
+    /// Keys are read from LATEWOOD_READ_KEYS and LATEWOOD_WRITE_KEYS, a comma between them: each a key of 16 characters or
+    /// more, or blake3: and its hash in hexadecimal. A key that may write may read. RUST_LOG says what is logged: warnings
+    /// unless said, with info a line a request.
     Serve(ServeArgs),
     /// Answer searches of a language model's program, over the Model Context Protocol on standard input and output
     ///
@@ -267,8 +271,6 @@ pub(crate) struct StatusArgs {
     pub(crate) path: Option<PathBuf>,
 }
 
-/// Keys are read from LATEWOOD_READ_KEYS and LATEWOOD_WRITE_KEYS, a comma between them: each a key of 16 characters or
-/// more, or blake3: and its hash in hexadecimal. A key that may write may read. RUST_LOG says what is logged.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// The folder to serve as the index "default", indexed first where it is new or has changed [default: the current one,
