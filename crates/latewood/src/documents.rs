@@ -97,7 +97,7 @@ impl NewDocument {
             Content::Text { text, .. } => part(text.as_bytes()),
             Content::Embeddings { rows, text } => {
                 part(text.as_bytes());
-                rows.view().values().iter().for_each(|x| part(&x.to_le_bytes()));
+                part(&rows.view().values().iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
             }
         }
         hex(hasher.finalize().as_bytes())
@@ -151,7 +151,7 @@ pub enum Put {
     Added,
     /// Its content is new.
     Updated,
-    /// Its content was there already; title and metadata are as given now.
+    /// Its title and content were there already; its metadata is as given now.
     Unchanged,
 }
 
