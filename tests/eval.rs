@@ -16,15 +16,24 @@ fn the_model_finds_what_is_meant() {
     let got = run(dir.path(), &["eval", collection, "--json", "--save-run", "out.run"]);
     assert_eq!(got.code, 0, "{}", got.stderr);
     let report = got.json().pop().unwrap();
+    let modes = report["modes"].as_array().unwrap();
+    let names: Vec<&str> = modes.iter().map(|mode| mode["mode"].as_str().unwrap()).collect();
+    assert_eq!(names, ["hybrid", "semantic", "keyword", "rerank"]);
     for key in ["ndcg@10", "mrr@10", "recall@10", "recall@100"] {
-        assert!(report[key].as_f64().unwrap() >= 0.9, "{key}: {report}");
+        for mode in &modes[..2] {
+            assert!(mode[key].as_f64().unwrap() >= 0.9, "{key}: {report}");
+        }
         assert!(report["exact"][key].as_f64().unwrap() >= 0.9, "exact {key}: {report}");
     }
     assert_eq!((report["documents"].as_u64(), report["empty_documents"].as_u64()), (Some(12), Some(1)));
     assert_eq!(report["queries"], 6);
     // The run that was written scores the same.
     let again = run(dir.path(), &["eval", collection, "--run", "out.run", "--json"]);
-    assert_eq!(again.json()[0]["ndcg@10"], report["ndcg@10"]);
+    assert_eq!(again.json()[0]["ndcg@10"], modes[0]["ndcg@10"]);
+    // Split into passages, and in one mode.
+    let split = run(dir.path(), &["eval", collection, "--json", "--split", "--mode", "semantic"]).json().remove(0);
+    assert!(split["modes"][0]["ndcg@10"].as_f64().unwrap() >= 0.9 && split["modes"][1].is_null(), "{split}");
+    assert!(split["exact"].is_null());
 }
 
 /// A published collection, if `LATEWOOD_TEST_DATA` says where they lie.

@@ -335,7 +335,7 @@ fn reranking_speaks_the_shapes_of_others() {
     assert_eq!(ids, ["kiln", "bees/swarm"]);
     let hit =
         server.post("/v1/indexes/notes/search", &json!({ "query": "hot kiln", "k": 1 })).json()["hits"][0].clone();
-    let (a, b) = (hit["score"].as_f64().unwrap(), stored["results"][0]["relevance_score"].as_f64().unwrap());
+    let (a, b) = (hit["semantic"].as_f64().unwrap(), stored["results"][0]["relevance_score"].as_f64().unwrap());
     assert!((a - b).abs() < 1e-5, "{a} and {b}");
     for (request, part) in [
         (json!({ "query": "x" }), "give \"documents\""),

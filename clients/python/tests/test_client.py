@@ -62,7 +62,7 @@ def test_search_finds_and_explains(index: Any) -> None:
     assert len(found) == len(found.hits) == 2
     best = found[0]
     assert (best.document, best.lines.first, best.metadata["hot"]) == ("kiln", 1, 1280)
-    assert best.score == pytest.approx(sum(match.score for match in best.matches), abs=1e-4)
+    assert best.semantic == pytest.approx(sum(match.score for match in best.matches), abs=1e-4)
     words = {match.query.of("how hot is a kiln?"): best.matched_text(match) for match in best.matches if match.query}
     assert "".join(words).replace(" ", "") == "howhotisakiln"
     assert "degrees" in words.values()
@@ -112,7 +112,7 @@ def test_embeddings_go_in_and_out(client: Any, index: Any) -> None:
     (query,) = client.embed("how hot is a kiln?", "query")
     assert query.dtype == numpy.float32
     assert query.shape[1] == 128
-    by_text = index.search("how hot is a kiln?", k=3)
+    by_text = index.search("how hot is a kiln?", k=3, mode="semantic")
     for given in (query, query.astype(numpy.float64), query.tolist(), numpy.asfortranarray(query)):
         found = index.search(given, k=3)
         assert [hit.document for hit in found] == [hit.document for hit in by_text]

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use latewood::device::Device;
+use latewood::{Mode, SearchOptions};
 
 /// Search your documents by meaning: late interaction over token vectors, on your own machine.
 ///
@@ -247,6 +249,9 @@ pub(crate) struct SearchArgs {
     pub(crate) no_refresh: bool,
 
     #[command(flatten)]
+    pub(crate) mode: ModeArgs,
+
+    #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
 }
 
@@ -332,6 +337,31 @@ pub(crate) struct McpArgs {
     pub(crate) encoder: EncoderArgs,
 }
 
+/// How to search.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ModeArgs {
+    /// By meaning (semantic), by words (keyword), by both (hybrid), or the first by words put in order by meaning (rerank)
+    /// [default: hybrid; to measure, all of them]
+    #[arg(long, env = "LATEWOOD_MODE", value_parser = PossibleValuesParser::new(Mode::ALL.map(Mode::name)))]
+    mode: Option<String>,
+
+    /// What words count in mode hybrid, from 0 to 1
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) keyword_weight: Option<f32>,
+}
+
+impl ModeArgs {
+    pub(crate) fn is_given(&self) -> bool {
+        self.mode.is_some()
+    }
+
+    /// What was asked for, in `options`.
+    pub(crate) fn set(&self, options: &mut SearchOptions) {
+        options.mode = self.mode.as_ref().and_then(|mode| mode.parse().ok()).unwrap_or(options.mode);
+        options.keyword_weight = self.keyword_weight.unwrap_or(options.keyword_weight);
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvalArgs {
     /// A BEIR folder: corpus.jsonl, queries.jsonl and qrels/test.tsv, each also as .zst
@@ -342,7 +372,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["save_run", "no_exact", "bits"])]
     pub(crate) run: Option<PathBuf>,
 
-    /// Write the hits as a TREC run
+    /// Write the hits of the mode that is asked for, or else of mode hybrid, as a TREC run
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) save_run: Option<PathBuf>,
 
@@ -361,6 +391,13 @@ pub(crate) struct EvalArgs {
     /// Documents scored on their compressed tokens
     #[arg(long)]
     pub(crate) rescored: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) mode: ModeArgs,
+
+    /// Split documents into passages, as `latewood index` does; each then ranks as its best passage
+    #[arg(long)]
+    pub(crate) split: bool,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,

@@ -11,6 +11,7 @@ use latewood_ingest::Skipped;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::keywords::KeywordsRecord;
 
 /// The version of the JSON below.
 const VERSION: u32 = 1;
@@ -33,6 +34,9 @@ pub struct Catalog {
     pub next_doc: u64,
     /// Number of the next file of texts.
     pub next_blob: u32,
+    /// The commit of keywords; none in an index of before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) keywords: Option<KeywordsRecord>,
     /// Indexed files, by path.
     pub files: Vec<FileRecord>,
     /// Files that were read and left out, by path: they are not read again until they change.
@@ -140,6 +144,7 @@ impl Catalog {
             synced_ns: 0,
             next_doc: 0,
             next_blob: 0,
+            keywords: None,
             files: Vec::new(),
             skipped: Vec::new(),
         }
@@ -147,7 +152,8 @@ impl Catalog {
 
     /// Without files, its ids going on from this one's.
     pub(crate) fn successor(&self) -> Self {
-        Self { next_doc: self.next_doc, next_blob: self.next_blob, ..Self::new(self.source, self.root.clone()) }
+        let (next_doc, next_blob, keywords) = (self.next_doc, self.next_blob, self.keywords.clone());
+        Self { next_doc, next_blob, keywords, ..Self::new(self.source, self.root.clone()) }
     }
 
     /// Reads a commit's payload; `None` where the commit has none.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use latewood_engine::TokenEmbeddings;
+use latewood_engine::{TokenEmbeddings, TokenEmbeddingsRef};
 use latewood_ingest::{Kind, PassageOptions, split_text};
 
 use crate::catalog::{Catalog, FileRecord, Metadata, Source};
@@ -19,6 +19,9 @@ use crate::text_index::TextIndex;
 const MAX_ID: usize = 512;
 /// Bytes of a document's metadata, as JSON.
 const MAX_METADATA: usize = 64 << 10;
+
+/// What a document was read as of which rows were given.
+const EMBEDDINGS: &str = "embeddings";
 
 /// A document to be added, in place of one of the same id.
 #[derive(Debug, Clone)]
@@ -106,7 +109,7 @@ impl NewDocument {
     fn kind(&self) -> String {
         match &self.content {
             Content::Text { kind, .. } => kind.to_string(),
-            Content::Embeddings { .. } => "embeddings".into(),
+            Content::Embeddings { .. } => EMBEDDINGS.into(),
         }
     }
 
@@ -227,7 +230,10 @@ impl DocumentWriter<'_> {
                 let placed = self.intake.add(title.as_deref(), split.passages)?;
                 (title, placed)
             }
-            Content::Embeddings { rows, text } => (title, self.intake.add_rows(&rows, &text)?),
+            Content::Embeddings { rows, text } => {
+                let placed = self.intake.add_rows(title.as_deref(), rows.view(), &text)?;
+                (title, placed)
+            }
         };
         let record = FileRecord {
             path: id.clone(),
@@ -244,11 +250,32 @@ impl DocumentWriter<'_> {
         self.changed = true;
         self.taken += record.passages.len();
         let before = self.files.insert(id, record);
-        before.iter().for_each(|before| self.intake.forget(before));
+        before.iter().try_for_each(|before| self.intake.forget(before))?;
         if self.intake.is_full() {
             self.intake.encode(monitor)?;
         }
         Ok(if before.is_some() { Put::Updated } else { Put::Added })
+    }
+
+    /// Adds a document that is not there, as one passage, with rows that know their token ids.
+    pub(crate) fn put_encoded(&mut self, id: &str, text: &str, rows: TokenEmbeddingsRef<'_>) -> Result<()> {
+        let Placed { first_doc, passages, block } = self.intake.add_rows(None, rows, text)?;
+        let record = FileRecord {
+            path: id.into(),
+            size: text.len() as u64,
+            modified_ns: now_ns(),
+            hash: hex(blake3::hash(text.as_bytes()).as_bytes()),
+            kind: EMBEDDINGS.into(),
+            title: None,
+            metadata: Metadata::new(),
+            first_doc,
+            passages,
+            block,
+        };
+        self.changed = true;
+        self.taken += 1;
+        self.files.insert(record.path.clone(), record);
+        Ok(())
     }
 
     /// Passages of the documents added so far, without those that were there already.
@@ -257,11 +284,14 @@ impl DocumentWriter<'_> {
     }
 
     /// Deletes a document; whether it was there.
-    pub fn delete(&mut self, id: &str) -> bool {
-        let Some(file) = self.files.remove(id) else { return false };
-        self.intake.forget(&file);
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn delete(&mut self, id: &str) -> Result<bool> {
+        let Some(file) = self.files.remove(id) else { return Ok(false) };
+        self.intake.forget(&file)?;
         self.changed = true;
-        true
+        Ok(true)
     }
 
     /// Publishes everything at once: when this returns, and not before, it is found, and it survives a crash. Where nothing
@@ -270,7 +300,7 @@ impl DocumentWriter<'_> {
     /// # Errors
     /// When encoding fails, `monitor` cancels or the disk refuses: the last commit then stands.
     pub fn commit(mut self, monitor: &dyn Monitor) -> Result<Committed> {
-        if !self.changed {
+        if !self.changed && !self.intake.keywords_begin() {
             let generation = self.index.index.searcher()?.info().generation;
             return Ok(Committed { generation, passages: 0, tokens: 0, truncated: 0 });
         }

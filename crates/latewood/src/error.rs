@@ -31,6 +31,15 @@ pub enum Error {
     /// The query holds no word.
     #[error("the query is empty: ask for something, for example \"how are shards checksummed?\"")]
     EmptyQuery,
+    /// A query was given as embeddings only, and words are looked for.
+    #[error("the query is given as embeddings, and this mode looks for words: give its text too, or use mode semantic")]
+    NeedsWords,
+    /// The index is of before there were keywords.
+    #[error("{}: the index has no keywords yet: `latewood index`, or any write, adds them", index.display())]
+    NoKeywords {
+        /// The index.
+        index: PathBuf,
+    },
     /// The query does not fit the model.
     #[error("the query has {tokens} tokens and the model takes {max}: shorten it (nothing is cut off silently)")]
     QueryTooLong {
@@ -142,6 +151,18 @@ pub enum Error {
         file: PathBuf,
         /// The part of it.
         what: &'static str,
+        /// What does not hold.
+        detail: String,
+    },
+    /// The keywords are damaged; the texts are not.
+    #[error(
+        "{}: damaged keywords: {detail}; delete this folder, and the next `latewood index` or write makes it again from the \
+         stored texts",
+        folder.display()
+    )]
+    DamagedKeywords {
+        /// Their folder.
+        folder: PathBuf,
         /// What does not hold.
         detail: String,
     },

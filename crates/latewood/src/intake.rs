@@ -3,14 +3,15 @@
 use std::ops::Range;
 
 use latewood_encoder::Encoder;
-use latewood_engine::{DocId, IndexWriter, Progress, Stage, TokenEmbeddings};
+use latewood_engine::{DocId, IndexWriter, Progress, Stage, TokenEmbeddingsRef};
 use latewood_ingest::{Passage, PassageOptions};
 
 use crate::catalog::{Block, Catalog, FileRecord, PassageRecord};
 use crate::error::{Error, Result};
+use crate::keywords::{self, KeywordsWriter};
 use crate::sync::{Event, Monitor};
 use crate::text_index::TextIndex;
-use crate::texts::{self, TextsWriter};
+use crate::texts::{self, Texts, TextsWriter};
 
 /// Passages encoded at a time: enough for batches of like length, few enough that progress is seen.
 const ENCODE_PASSAGES: usize = 96;
@@ -30,6 +31,9 @@ pub(crate) struct Intake<'a> {
     index: &'a TextIndex,
     writer: IndexWriter,
     texts: TextsWriter<'a>,
+    keywords: KeywordsWriter,
+    /// Where there were no keywords to go on from: passages before this one have none yet.
+    anew: Option<u64>,
     next_doc: u64,
     waiting: Vec<(DocId, String)>,
     pub(crate) encoded: Encoded,
@@ -46,8 +50,11 @@ impl<'a> Intake<'a> {
     /// Into `index`, whose writer is `writer` and whose catalogue has been `catalog`.
     pub(crate) fn new(index: &'a TextIndex, writer: IndexWriter, catalog: &Catalog) -> Self {
         let texts = TextsWriter::new(index.index.directory(), catalog.next_blob);
+        let whole = keywords::is_whole(index.path(), catalog.keywords.as_ref());
+        let record = catalog.keywords.as_ref().filter(|_| whole);
+        let keywords = KeywordsWriter::new(index.path(), record);
         let (next_doc, waiting, encoded) = (catalog.next_doc, Vec::new(), Encoded::default());
-        Self { index, writer, texts, next_doc, waiting, encoded }
+        Self { index, writer, texts, keywords, anew: (!whole).then_some(next_doc), next_doc, waiting, encoded }
     }
 
     /// `wanted`, as far as the model reads passages that long.
@@ -64,6 +71,7 @@ impl<'a> Intake<'a> {
         let mut records = Vec::with_capacity(passages.len());
         for (passage, id) in passages.into_iter().zip(ids) {
             let text = Context::of(&*self.index.encoder, title, &passage.headings, &passage.text).text;
+            self.keywords.add(DocId(id), &above(title, &passage.headings, &passage.text), &passage.text)?;
             self.waiting.push((DocId(id), text));
             records.push(PassageRecord {
                 span: (passage.span.start, passage.span.end),
@@ -76,11 +84,12 @@ impl<'a> Intake<'a> {
     }
 
     /// Takes a document that is encoded already, as one passage of `text`.
-    pub(crate) fn add_rows(&mut self, rows: &TokenEmbeddings, text: &str) -> Result<Placed> {
+    pub(crate) fn add_rows(&mut self, title: Option<&str>, rows: TokenEmbeddingsRef<'_>, text: &str) -> Result<Placed> {
         let block = self.texts.add(text)?;
         let first_doc = self.ids(1).start;
-        self.writer.add(DocId(first_doc), rows.view())?;
-        self.encoded.tokens += rows.view().len() as u64;
+        self.encoded.tokens += rows.len() as u64;
+        self.writer.add(DocId(first_doc), rows)?;
+        self.keywords.add(DocId(first_doc), &above(title, &[], text), text)?;
         let lines = (1, text.lines().count().max(1) as u32);
         let passage = PassageRecord { span: (0, text.len()), lines, headings: Vec::new(), bytes: text.len() as u32 };
         Ok(Placed { first_doc, passages: vec![passage], block })
@@ -90,6 +99,11 @@ impl<'a> Intake<'a> {
         let first = self.next_doc;
         self.next_doc += count as u64;
         first..self.next_doc
+    }
+
+    /// Whether there were no keywords to go on from, so that they are made from the texts with the next commit.
+    pub(crate) fn keywords_begin(&self) -> bool {
+        self.anew.is_some()
     }
 
     /// Whether enough passages wait to be encoded.
@@ -116,21 +130,45 @@ impl<'a> Intake<'a> {
     }
 
     /// Takes a document's passages out of the index.
-    pub(crate) fn forget(&mut self, file: &FileRecord) {
+    ///
+    /// # Errors
+    /// When the keywords cannot be opened.
+    pub(crate) fn forget(&mut self, file: &FileRecord) -> Result<()> {
         let docs = file.docs();
         self.waiting.retain(|(doc, _)| !docs.contains(&doc.0));
-        docs.for_each(|doc| _ = self.writer.delete(DocId(doc)));
+        docs.map(DocId).try_for_each(|doc| {
+            self.writer.delete(doc);
+            self.keywords.delete(doc)
+        })
     }
 
-    /// Publishes vectors, texts and `catalog` in one commit; returns its generation.
+    /// Adds the keywords of documents that are in the index already, from their texts.
+    fn add_old_keywords(&mut self, catalog: &Catalog, end: u64) -> Result<()> {
+        let texts = Texts::open(self.index.index.directory(), catalog, |file| file.first_doc < end)?;
+        for file in catalog.files.iter().filter(|file| file.first_doc < end) {
+            for (at, (doc, passage)) in file.docs().zip(&file.passages).enumerate() {
+                let text = texts.read(file, at)?;
+                self.keywords.add(DocId(doc), &above(file.title.as_deref(), &passage.headings, &text), &text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes vectors, texts, keywords and `catalog` in one commit; returns its generation.
     pub(crate) fn commit(mut self, catalog: &mut Catalog, monitor: &dyn Monitor) -> Result<u64> {
         self.encode(monitor)?;
         catalog.files.sort_by(|a, b| a.path.cmp(&b.path));
         catalog.next_doc = self.next_doc;
+        if let Some(end) = self.anew {
+            self.add_old_keywords(catalog, end)?;
+        }
         self.texts.compact(catalog)?;
         catalog.next_blob += u32::from(self.texts.finish()?);
+        let record = self.keywords.finish()?;
+        catalog.keywords = Some(record.clone());
         let commit = self.writer.commit(Some(&catalog.to_payload()?), &EngineProgress(monitor))?;
         texts::remove_unused(self.index.index.directory(), catalog);
+        keywords::clean(self.index.path(), &record);
         Ok(commit.generation)
     }
 }
@@ -169,7 +207,7 @@ impl Context {
 }
 
 /// Title and headings above a passage, outermost first, as far as its own first lines do not say them.
-fn above<'t>(title: Option<&'t str>, headings: &'t [String], text: &str) -> Vec<&'t str> {
+pub(crate) fn above<'t>(title: Option<&'t str>, headings: &'t [String], text: &str) -> Vec<&'t str> {
     let mut parts: Vec<&str> = title.into_iter().collect();
     parts.extend(headings.iter().map(String::as_str).filter(|&heading| Some(heading) != title));
     parts.retain(|part| !text.lines().take(3).any(|line| line.contains(part)));

@@ -7,6 +7,7 @@ use latewood_engine::{Commit, Index, MmapDirectory, Progress};
 use crate::catalog::Catalog;
 use crate::device::{Comparison, Opened, compare};
 use crate::error::{Error, Result};
+use crate::keywords::Keywords;
 use crate::texts::Texts;
 
 /// Checks everything that the index's newest commit names: checksums, cross-references, each passage's text. Returns what
@@ -44,12 +45,17 @@ fn verify_texts(index: &Index, payload: &[u8]) -> Vec<Error> {
         Ok(None) => return Vec::new(),
         Err(e) => return vec![e],
     };
-    let texts = match Texts::open(directory, &catalog) {
+    let texts = match Texts::open(directory, &catalog, |_| true) {
         Ok(texts) => texts,
         Err(e) => return vec![e],
     };
     let passages = catalog.files.iter().flat_map(|file| (0..file.passages.len()).map(move |passage| (file, passage)));
-    passages.filter_map(|(file, passage)| texts.read(file, passage).err()).collect()
+    let wrong = passages.filter_map(|(file, passage)| texts.read(file, passage).err());
+    let keywords = catalog.keywords.iter().flat_map(|record| match Keywords::open(directory.path(), record) {
+        Ok(keywords) => keywords.verify(),
+        Err(error) => vec![error],
+    });
+    wrong.chain(keywords).collect()
 }
 
 /// Rewrites the index without what is deleted, in as few shards as there can be.

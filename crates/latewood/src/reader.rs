@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latewood_encoder::{EncodedQuery, Encoder};
-use latewood_engine::{
-    DocId, Index, IndexInfo, Prefilter, QueryEmbeddings, SearchParams, SearchResult, Searcher, Timings,
-};
+use latewood_engine::{DocId, Index, IndexInfo, Prefilter, QueryEmbeddings, SearchParams, Searcher, Timings};
 use roaring::RoaringTreemap;
 use serde::{Serialize, Serializer};
 
@@ -17,8 +15,14 @@ use crate::catalog::{Catalog, FileRecord, Metadata, Runs};
 use crate::error::{Error, Result};
 use crate::explain::TokenMatch;
 use crate::filter::Filter;
+use crate::keywords::Keywords;
+use crate::mode::Mode;
+use crate::ranking::{self, Asked, Ranked, Ranking};
 use crate::text_index::TextIndex;
 use crate::texts::Texts;
+
+/// What keywords count beside late interaction. Measured (BENCHMARKS.md).
+const KEYWORD_WEIGHT: f32 = 0.15;
 
 /// How to search.
 #[derive(Debug, Clone)]
@@ -26,6 +30,10 @@ use crate::texts::Texts;
 pub struct SearchOptions {
     /// Passages wanted.
     pub k: usize,
+    /// How they are found.
+    pub mode: Mode,
+    /// What keywords count in [`Mode::Hybrid`], from 0 to 1.
+    pub keyword_weight: f32,
     /// Which documents may be found; all if there is none.
     pub filter: Option<Filter>,
     /// Whether hits say which token met which ([`Hit::matches`]).
@@ -47,7 +55,8 @@ impl SearchOptions {
         let mut params = SearchParams::new(k);
         params.rescored = k.saturating_mul(32).clamp(256, 1024);
         params.shortlisted = 4 * params.rescored;
-        Self { k, filter: None, explain: false, params }
+        let (mode, keyword_weight) = (Mode::default(), KEYWORD_WEIGHT);
+        Self { k, mode, keyword_weight, filter: None, explain: false, params }
     }
 }
 
@@ -79,8 +88,15 @@ pub struct Passage {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Hit {
-    /// How well it fits: the mean, over the query's rows and by their weight, of the best cosine; at most 1.
+    /// How well it fits, by the [`Mode`]: the mean, over the query's rows and by their weight, of the best cosine, at most 1;
+    /// by keywords, BM25; by both, a sum of the two, at most 1.
     pub score: f32,
+    /// The first of these, where keywords count too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub semantic: Option<f32>,
+    /// BM25, where it does not count alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keyword: Option<f32>,
     /// The passage.
     #[serde(flatten)]
     pub passage: Passage,
@@ -103,8 +119,10 @@ pub struct Answer {
     pub exact_among_candidates: bool,
     /// Time to encode the query; zero where embeddings were given.
     pub encode: Duration,
-    /// Time in the engine.
+    /// Time in the engine, without that for passages that keywords brought.
     pub search: Timings,
+    /// Time for keywords and what they brought.
+    pub keywords: Duration,
 }
 
 /// A reader pinned to one commit. Cheap to clone.
@@ -113,6 +131,7 @@ pub struct Reader {
     index: Index,
     pub(crate) searcher: Searcher,
     texts: Arc<Texts>,
+    pub(crate) keywords: Option<Arc<Keywords>>,
     catalog: Arc<Catalog>,
     runs: Arc<Runs>,
     pub(crate) encoder: Arc<dyn Encoder>,
@@ -124,12 +143,16 @@ impl Reader {
     pub(crate) fn open(index: &TextIndex) -> Result<Self> {
         let directory = index.index.directory();
         // A commit in between may delete texts of its predecessor: then the newer one is read.
-        let (searcher, catalog, texts) = loop {
+        let (searcher, catalog, texts, keywords) = loop {
             let searcher = index.index.searcher()?;
             let catalog = Catalog::from_payload(searcher.payload(), index.path())?;
             let catalog = catalog.ok_or_else(|| Error::NoText { index: index.path().into() })?;
-            match Texts::open(directory, &catalog) {
-                Ok(texts) => break (searcher, catalog, texts),
+            let open = || {
+                let keywords = catalog.keywords.as_ref().map(|record| Keywords::open(index.path(), record));
+                Ok((Texts::open(directory, &catalog, |_| true)?, keywords.transpose()?))
+            };
+            match open() {
+                Ok((texts, keywords)) => break (searcher, catalog, texts, keywords),
                 Err(_) if index.index.version()? != searcher.version() => {}
                 Err(error) => return Err(error),
             }
@@ -139,8 +162,8 @@ impl Reader {
             Arc::new(files.flat_map(|file| file.docs()).collect())
         });
         let (runs, catalog, texts) = (Arc::new(Runs::new(&catalog)), Arc::new(catalog), Arc::new(texts));
-        let (index, encoder) = (index.index.clone(), index.encoder.clone());
-        Ok(Self { index, searcher, texts, catalog, runs, encoder, within })
+        let (index, encoder, keywords) = (index.index.clone(), index.encoder.clone(), keywords.map(Arc::new));
+        Ok(Self { index, searcher, texts, keywords, catalog, runs, encoder, within })
     }
 
     /// The passages nearest to `query`.
@@ -157,34 +180,37 @@ impl Reader {
     /// As [`Reader::search`], for the first query that fails.
     pub fn search_all(&self, queries: &[&str], options: &SearchOptions) -> Result<Vec<Answer>> {
         let start = Instant::now();
-        let encoded = encode_queries(&*self.encoder, queries)?;
+        let encoded = match options.mode.uses_embeddings() {
+            true => encode_queries(&*self.encoder, queries)?,
+            false if queries.iter().any(|query| query.trim().is_empty()) => return Err(Error::EmptyQuery),
+            false => Vec::new(),
+        };
         let encode = start.elapsed();
-        let mut answers = self.search_embeddings(&encoded, options)?;
-        for (answer, query) in answers.iter_mut().zip(queries) {
-            answer.encode = encode;
-            if options.explain {
-                self.name_query_tokens(query, &mut answer.hits)?;
-            }
-        }
+        let mut answers = self.search_encoded(&encoded, queries, options)?;
+        answers.iter_mut().for_each(|answer| answer.encode = encode);
         Ok(answers)
     }
 
-    /// The passages nearest to queries that are encoded already, with the index's model.
+    /// The passages for queries that are encoded already, with the index's model. `texts` are what they say, for modes that
+    /// look for words and to name these where hits are explained; it is empty where nobody knows. In a mode that does not use
+    /// them, `queries` may be empty.
     ///
     /// # Errors
-    /// When the dimension is not the index's, or a stored text is damaged.
-    pub fn search_embeddings(&self, queries: &[QueryEmbeddings], options: &SearchOptions) -> Result<Vec<Answer>> {
-        let mut params = options.params.clone();
-        (params.k, params.filter) = (options.k, self.prefilter(options.filter.as_ref()));
-        let found = match queries {
-            // Alone, a query has all threads.
-            [query] => vec![self.searcher.search(query, &params)?],
-            queries => self.searcher.search_batch(queries, &params)?,
-        };
-        queries.iter().zip(found).map(|(query, found)| self.answer(query, found, options.explain)).collect()
+    /// When the dimension is not the index's, what the mode needs is missing, or a stored text is damaged.
+    pub fn search_encoded(
+        &self,
+        queries: &[QueryEmbeddings],
+        texts: &[&str],
+        options: &SearchOptions,
+    ) -> Result<Vec<Answer>> {
+        let asked = (0..queries.len().max(texts.len()))
+            .map(|at| Asked { text: texts.get(at).copied(), rows: queries.get(at) })
+            .collect::<Vec<_>>();
+        let rankings = self.rank(&asked, options)?;
+        asked.iter().zip(rankings).map(|(asked, ranking)| self.answer(asked, ranking, options.explain)).collect()
     }
 
-    fn prefilter(&self, filter: Option<&Filter>) -> Prefilter {
+    pub(crate) fn prefilter(&self, filter: Option<&Filter>) -> Prefilter {
         match (filter.map(|filter| filter.docs(&self.catalog)), &self.within) {
             (None, None) => Prefilter::None,
             (None, Some(within)) => Prefilter::Only((**within).clone()),
@@ -193,20 +219,24 @@ impl Reader {
         }
     }
 
-    fn answer(&self, query: &QueryEmbeddings, found: SearchResult, explain: bool) -> Result<Answer> {
-        let weight = weight(query);
-        let hit = |hit: &latewood_engine::Hit| -> Result<Hit> {
-            let passage = self.passage(hit.doc)?.ok_or_else(|| self.uncatalogued(hit.doc))?;
-            let matches = if explain { Some(self.matches(query, &passage, weight)?) } else { None };
-            Ok(Hit { score: hit.score / weight, passage, matches })
+    fn answer(&self, asked: &Asked<'_>, ranking: Ranking, explain: bool) -> Result<Answer> {
+        let hit = |found: &Ranked| -> Result<Hit> {
+            let passage = self.passage(found.doc)?.ok_or_else(|| self.uncatalogued(found.doc))?;
+            let matches = match explain {
+                true => Some(self.matches(asked, &passage)?),
+                false => None,
+            };
+            let Ranked { score, semantic, keyword, .. } = *found;
+            Ok(Hit { score, semantic, keyword, passage, matches })
         };
         Ok(Answer {
-            hits: found.hits.iter().map(hit).collect::<Result<_>>()?,
-            candidates: found.candidates,
-            rescored: found.rescored,
-            exact_among_candidates: found.exact_among_candidates,
+            hits: ranking.hits.iter().map(hit).collect::<Result<_>>()?,
+            candidates: ranking.candidates,
+            rescored: ranking.rescored,
+            exact_among_candidates: ranking.exact_among_candidates,
             encode: Duration::ZERO,
-            search: found.timings,
+            search: ranking.timings,
+            keywords: ranking.keywords,
         })
     }
 
@@ -214,7 +244,7 @@ impl Reader {
     /// out. Best first.
     ///
     /// # Errors
-    /// As [`Reader::search_embeddings`].
+    /// As [`Reader::search_encoded`].
     pub fn rerank(&self, query: &QueryEmbeddings, documents: &[&str]) -> Result<Vec<Hit>> {
         let files = documents.iter().filter_map(|path| self.catalog.get(path));
         let ids: Vec<DocId> = files.flat_map(FileRecord::docs).map(DocId).collect();
@@ -223,11 +253,11 @@ impl Reader {
         }
         let mut params = SearchParams::new(ids.len());
         params.filter = self.prefilter(None);
-        let (mut found, mut known) = (self.searcher.rerank(query, &ids, &params)?, HashSet::new());
-        let file_of =
-            |hit: &latewood_engine::Hit| self.runs.find(&self.catalog, hit.doc).map(|(file, _)| file.first_doc);
-        found.hits.retain(|hit| known.insert(file_of(hit)));
-        Ok(self.answer(query, found, false)?.hits)
+        let mut ranking = ranking::semantic(self.searcher.rerank(query, &ids, &params)?, query);
+        let mut known = HashSet::new();
+        let file_of = |doc| self.runs.find(&self.catalog, doc).map(|(file, _)| file.first_doc);
+        ranking.hits.retain(|hit| known.insert(file_of(hit.doc)));
+        Ok(self.answer(&Asked { text: None, rows: Some(query) }, ranking, false)?.hits)
     }
 
     /// A passage by its id.
@@ -247,6 +277,11 @@ impl Reader {
             text: self.texts.read(file, at)?,
             metadata: file.metadata.clone(),
         }))
+    }
+
+    /// The path or id of the document that a passage is of.
+    pub(crate) fn document_of(&self, doc: DocId) -> Option<&str> {
+        self.runs.find(&self.catalog, doc).map(|(file, _)| file.path.as_str())
     }
 
     /// Files and passages.
@@ -269,6 +304,16 @@ impl Reader {
         &*self.encoder
     }
 
+    /// Bytes of the keywords.
+    pub fn keyword_bytes(&self) -> u64 {
+        self.keywords.as_ref().map_or(0, |keywords| keywords.bytes())
+    }
+
+    /// The folder of the index.
+    pub(crate) fn path(&self) -> &Path {
+        self.index.directory().path()
+    }
+
     /// Bytes of the stored texts.
     pub fn text_bytes(&self) -> u64 {
         self.texts.bytes()
@@ -280,7 +325,7 @@ impl Reader {
     }
 
     fn uncatalogued(&self, doc: DocId) -> Error {
-        let file: &Path = self.index.directory().path();
+        let file = self.path();
         Error::Damaged { file: file.into(), what: "catalogue", detail: format!("passage {doc} is not in it") }
     }
 }

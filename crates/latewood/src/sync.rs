@@ -14,6 +14,7 @@ use latewood_ingest::{self as ingest, Document, FileEntry, PassageOptions, SkipR
 use crate::catalog::{Catalog, FileRecord, Metadata, SkippedRecord, Source};
 use crate::error::{Error, Result};
 use crate::intake::{self, Encoded, Intake, Placed};
+use crate::keywords;
 use crate::location::relative;
 use crate::text_index::TextIndex;
 
@@ -150,6 +151,7 @@ impl TextIndex {
         let searcher = self.index.searcher()?;
         if let Some(catalog) = Catalog::from_payload(searcher.payload(), self.path())?
             && let Some(report) = unchanged(&catalog, &walk)
+            && keywords::is_whole(self.path(), catalog.keywords.as_ref())
         {
             return self.refuse_empty(report);
         }
@@ -259,7 +261,7 @@ impl<'a> Sync<'a> {
         self.encode()?;
         for file in removed.into_values().flatten() {
             self.report.removed += 1;
-            self.forget(Some(&file));
+            self.forget(Some(&file))?;
         }
         if self.new.files.is_empty() {
             // Nothing is committed: a folder that is not mounted today must not cost its index.
@@ -267,8 +269,9 @@ impl<'a> Sync<'a> {
         }
         self.new.files.sort_by(|a, b| a.path.cmp(&b.path));
         // Files so new that their time stamps do not tell are looked at again until a later commit.
+        let whole = !self.intake.keywords_begin();
         let fresh = changed.iter().any(|entry| entry.modified_ns >= self.old.synced_ns - TIME_STAMP_NS);
-        if !fresh && self.new.files == self.old.files && self.new.skipped == self.old.skipped {
+        if whole && !fresh && self.new.files == self.old.files && self.new.skipped == self.old.skipped {
             return Ok(self.report);
         }
         self.new.synced_ns = began;
@@ -318,7 +321,7 @@ impl<'a> Sync<'a> {
                 self.skip(&skipped);
             }
             Err(skipped) => {
-                self.forget(before);
+                self.forget(before)?;
                 self.new.skipped.push(SkippedRecord::of(&skipped, entry.size, entry.modified_ns));
                 self.skip(&skipped);
             }
@@ -329,7 +332,7 @@ impl<'a> Sync<'a> {
                 self.report.unchanged += 1;
             }
             Ok(Some(document)) => {
-                self.forget(before);
+                self.forget(before)?;
                 let hash = hex(&document.hash);
                 if let Some(source) = take(removed, &hash, &document.kind.to_string()) {
                     let (path, modified_ns) = (entry.path.clone(), entry.modified_ns);
@@ -394,8 +397,8 @@ impl<'a> Sync<'a> {
     }
 
     /// Takes a file's passages out of the index.
-    fn forget(&mut self, file: Option<&FileRecord>) {
-        file.into_iter().for_each(|file| self.intake.forget(file));
+    fn forget(&mut self, file: Option<&FileRecord>) -> Result<()> {
+        file.into_iter().try_for_each(|file| self.intake.forget(file))
     }
 
     fn skip(&mut self, skipped: &Skipped) {

@@ -1,6 +1,7 @@
 //! A folder of documents and its index.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use latewood_engine::{self as engine, Index, IndexOptions, MmapDirectory};
 use crate::catalog::{Catalog, Source};
 use crate::device::Opened;
 use crate::error::{Error, Result};
+use crate::keywords;
 use crate::location::{INDEX_DIR, Location, relative};
 use crate::reader::Reader;
 
@@ -160,9 +162,17 @@ impl TextIndex {
         let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
         // Without a manifest there is no index: what a crash leaves is not taken for one.
         names.sort_by_key(|name| name != "manifest.lw");
-        for name in names.iter().filter(|name| name.to_str().is_some_and(is_own_file)) {
+        for name in
+            names.iter().filter(|name| name.to_str().is_some_and(|name| is_own_file(name) && name != keywords::FOLDER))
+        {
             let file = path.join(name);
             fs::remove_file(&file).map_err(|e| Error::io("delete", file, e))?;
+        }
+        match fs::remove_dir_all(path.join(keywords::FOLDER)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("delete", path.join(keywords::FOLDER), e));
+            }
+            _ => {}
         }
         // Fails where something else is in the folder, which then stays.
         let _ = fs::remove_dir(path);
@@ -222,7 +232,8 @@ fn root(location: &Location, catalog: &Catalog) -> Result<PathBuf> {
 /// Files of an index, by their names.
 fn is_own_file(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-    matches!(name, "write.lock" | ".gitignore") || matches!(extension, Some("lw" | "lwc" | "lws" | "lwt" | "tmp"))
+    matches!(name, "write.lock" | ".gitignore" | keywords::FOLDER)
+        || matches!(extension, Some("lw" | "lwc" | "lws" | "lwt" | "tmp"))
 }
 
 /// An index is made in a new or empty folder only: it shall not lie among a user's files.

@@ -90,8 +90,14 @@ pub(crate) struct Texts {
 }
 
 impl Texts {
-    pub(crate) fn open(directory: &dyn Directory, catalog: &Catalog) -> Result<Self> {
-        let used: BTreeSet<u32> = catalog.files.iter().map(|file| file.block.blob).collect();
+    /// Those of the documents that are `wanted`.
+    pub(crate) fn open(
+        directory: &dyn Directory,
+        catalog: &Catalog,
+        wanted: impl Fn(&FileRecord) -> bool,
+    ) -> Result<Self> {
+        let files = catalog.files.iter().filter(|file| wanted(file));
+        let used: BTreeSet<u32> = files.map(|file| file.block.blob).collect();
         let blobs = used.into_iter().map(|blob| Ok((blob, directory.open(&name(blob))?)));
         Ok(Self { path: directory.path().into(), blobs: blobs.collect::<Result<_>>()? })
     }

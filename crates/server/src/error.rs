@@ -99,8 +99,8 @@ impl From<latewood::Error> for ApiError {
         match error {
             Error::EmptyQuery => Self::new(StatusCode::BAD_REQUEST, "empty_query", message),
             Error::QueryTooLong { .. } => Self::new(StatusCode::BAD_REQUEST, "query_too_long", message),
-            Error::BadDocument { .. } | Error::BadFilter { .. } => Self::bad_request(message),
-            Error::NoDocuments { .. } | Error::NotAnIndex { .. } => Self::conflict(message),
+            Error::BadDocument { .. } | Error::BadFilter { .. } | Error::NeedsWords => Self::bad_request(message),
+            Error::NoDocuments { .. } | Error::NotAnIndex { .. } | Error::NoKeywords { .. } => Self::conflict(message),
             Error::Engine(error) => error.into(),
             error if error.is_no_space() => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
             _ => Self::internal(&message),

@@ -323,7 +323,7 @@ fn apply(writer: &mut DocumentWriter<'_>, change: Change, written: &mut Written)
             }
             written.passages += writer.passages() - before;
         }
-        Change::Delete(id) => written.deleted += usize::from(writer.delete(&id)),
+        Change::Delete(id) => written.deleted += usize::from(writer.delete(&id)?),
     }
     Ok(())
 }

@@ -242,7 +242,7 @@ class AsyncIndex:
         query: str | Matrix,
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "semantic",
+        mode: Mode = "hybrid",
         explain: bool = False,
     ) -> Found: ...
 
@@ -252,7 +252,7 @@ class AsyncIndex:
         query: Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "semantic",
+        mode: Mode = "hybrid",
         explain: bool = False,
     ) -> list[Found]: ...
 
@@ -261,7 +261,7 @@ class AsyncIndex:
         query: str | Matrix | Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "semantic",
+        mode: Mode = "hybrid",
         explain: bool = False,
     ) -> Found | list[Found]:
         """The `k` passages that fit best.

@@ -235,7 +235,7 @@ class Index:
         query: str | Matrix,
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "semantic",
+        mode: Mode = "hybrid",
         explain: bool = False,
     ) -> Found: ...
 
@@ -245,7 +245,7 @@ class Index:
         query: Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "semantic",
+        mode: Mode = "hybrid",
         explain: bool = False,
     ) -> list[Found]: ...
 
@@ -254,7 +254,7 @@ class Index:
         query: str | Matrix | Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "semantic",
+        mode: Mode = "hybrid",
         explain: bool = False,
     ) -> Found | list[Found]:
         """The `k` passages that fit best.

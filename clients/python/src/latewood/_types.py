@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 T = TypeVar("T")
 
 InputType: TypeAlias = Literal["query", "document"]
-Mode: TypeAlias = Literal["semantic", "exhaustive"]
+Mode: TypeAlias = Literal["hybrid", "semantic", "keyword", "rerank", "exhaustive"]
 Format: TypeAlias = Literal["text", "markdown", "html"]
 
 
@@ -68,7 +68,7 @@ class Match:
     above: str | None
     """The word of the title or a heading that it met instead."""
     score: float
-    """Its part in the hit's score."""
+    """Its part in the hit's semantic score; in mode keyword, in its score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,10 @@ class Hit:
     metadata: dict[str, Any]
     matches: tuple[Match, ...] | None = None
     """If the search was to explain."""
+    semantic: float | None = None
+    """The mean of the best cosines, where keywords count too."""
+    keyword: float | None = None
+    """BM25, where it does not count alone."""
 
     def matched_text(self, match: Match) -> str | None:
         """The word that a token of the query met: in the text, or in the title or a heading above it."""
@@ -102,6 +106,7 @@ class Timings:
     prune: float
     rescore: float
     refine: float
+    keywords: float
 
 
 @dataclass(frozen=True, slots=True)

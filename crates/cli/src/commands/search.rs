@@ -20,7 +20,9 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         super::refresh(args, &index)?;
         index
     };
-    let answer = index.reader()?.search(&own.query, &SearchOptions::new(own.k as usize))?;
+    let mut options = SearchOptions::new(own.k as usize);
+    own.mode.set(&mut options);
+    let answer = index.reader()?.search(&own.query, &options)?;
     if args.json {
         answer.hits.iter().try_for_each(output::json_line)?;
     } else {

@@ -1,21 +1,30 @@
 //! A collection through the whole product: encode, index, search, and the exact oracle beside it.
+//!
+//! As is the custom, a document is one passage, of which the model reads the beginning. Where it is to be split, as the product
+//! splits documents, it ranks as its best passage does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latewood_encoder::Encoder;
 use latewood_engine::exact::ExactSearch;
-use latewood_engine::{
-    DocId, Hit, Index, IndexInfo, IndexOptions, MmapDirectory, Progress, QueryEmbeddings, SearchParams, Stage,
-};
+use latewood_engine::{DocId, Hit, IndexInfo, IndexOptions, QueryEmbeddings, Stage};
+use latewood_ingest::PassageOptions;
 use serde::Serialize;
 
-use super::beir::{Collection, Query};
+use super::beir::{Collection, Document, Query};
 use super::metrics::{Metrics, overlap, score};
 use super::run::Ranking;
 use crate::device::Opened;
+use crate::documents::{DocumentWriter, NewDocument};
 use crate::error::{Error, Result};
+use crate::mode::Mode;
+use crate::ranking::Asked;
+use crate::reader::{Reader, SearchOptions};
+use crate::sync::{Event, Monitor};
+use crate::text_index::TextIndex;
 
 /// Documents encoded at a time.
 const BATCH: usize = 256;
@@ -28,9 +37,13 @@ const DEPTH: usize = 100;
 pub struct EvalOptions {
     /// Bits a dimension of the index.
     pub bits: u32,
-    /// The engine's knobs; its `k` is set from here.
-    pub params: SearchParams,
-    /// Whether to compute exact MaxSim too.
+    /// How to search; its `k` and `mode` are set from here.
+    pub search: SearchOptions,
+    /// The modes to search in.
+    pub modes: Vec<Mode>,
+    /// How to split documents into passages; not at all if none.
+    pub passages: Option<PassageOptions>,
+    /// Whether to compute exact MaxSim too, of documents that are not split.
     pub exact: bool,
     /// Where to leave the index; a temporary folder if none.
     pub index: Option<PathBuf>,
@@ -40,7 +53,8 @@ pub struct EvalOptions {
 
 impl Default for EvalOptions {
     fn default() -> Self {
-        Self { bits: 4, params: SearchParams::default(), exact: true, index: None, device: None }
+        let (search, modes) = (SearchOptions::new(DEPTH), Mode::ALL.to_vec());
+        Self { bits: 4, search, modes, passages: None, exact: true, index: None, device: None }
     }
 }
 
@@ -77,17 +91,18 @@ pub enum EvalEvent {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct EvalReport {
-    /// Metrics of the index.
-    #[serde(flatten)]
-    pub metrics: Metrics,
+    /// What each mode finds, and in what time.
+    pub modes: Vec<ModeReport>,
     /// Metrics of exact MaxSim on the same embeddings.
     pub exact: Option<Metrics>,
-    /// Share of the exact first 10 that the index finds among its first 10.
+    /// Share of the exact first 10 that the index finds among its first 10, by meaning alone.
     pub recall_10_of_exact: Option<f64>,
     /// The same of 100.
     pub recall_100_of_exact: Option<f64>,
     /// Documents.
     pub documents: usize,
+    /// Passages.
+    pub passages: usize,
     /// Documents without text: not indexed.
     pub empty_documents: usize,
     /// Documents that were longer than the model takes: their end is not indexed.
@@ -104,17 +119,30 @@ pub struct EvalReport {
     pub encode_tokens_per_s: f64,
     /// Seconds to build the index from the vectors.
     pub build_s: f64,
-    /// Bytes of the index.
+    /// Bytes of the vectors' index.
     pub index_bytes: u64,
+    /// Bytes of the keywords.
+    pub keyword_bytes: u64,
     /// Bytes of the index a token vector.
     pub bytes_per_token: f64,
+}
+
+/// What came out in one mode.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct ModeReport {
+    /// Which.
+    pub mode: Mode,
+    /// How good.
+    #[serde(flatten)]
+    pub metrics: Metrics,
     /// Text in, hits out, one query at a time.
     pub latency_ms: Percentiles,
     /// The part of it that encodes the query.
     pub encode_query_ms: Percentiles,
-    /// The part of it in the engine.
+    /// The part of it that searches.
     pub search_ms: Percentiles,
-    /// The index's first hits of each query.
+    /// The first hits of each query.
     #[serde(skip)]
     pub run: HashMap<String, Ranking>,
 }
@@ -146,7 +174,7 @@ impl Percentiles {
 /// When encoding or the engine fails.
 pub fn evaluate(
     collection: &Collection,
-    encoder: &dyn Encoder,
+    encoder: &Arc<dyn Encoder>,
     options: &EvalOptions,
     monitor: &dyn Fn(EvalEvent),
 ) -> Result<EvalReport> {
@@ -158,24 +186,34 @@ pub fn evaluate(
             temporary.path().to_path_buf()
         }
     };
-    let index_options = IndexOptions::new(encoder.dim()).bits(options.bits).model(encoder.model_id().as_str());
-    let index = Index::create(MmapDirectory::create(dir)?, index_options)?;
+    let index = TextIndex::create(&dir, encoder.clone(), IndexOptions::new(encoder.dim()).bits(options.bits))?;
     let index = match &options.device {
-        Some(device) => index.with_backend(device.backend()),
+        Some(device) => index.on(device),
         None => index,
     };
-    let (queries, truncated_queries) = encode_queries(collection, encoder)?;
-    let mut exact = options.exact.then(|| ExactSearch::new(&queries, DEPTH)).transpose()?;
-    let built = build(collection, encoder, &index, exact.as_mut(), monitor)?;
-    let searched = search(collection, encoder, &index, &options.params, monitor)?;
-    let exact = exact.map(|search| rankings(collection, search.finish()));
-    let info: IndexInfo = index.searcher()?.info();
+    let (queries, truncated_queries) = encode_queries(collection, &**encoder)?;
+    let oracle = options.exact && options.passages.is_none();
+    let mut exact = oracle.then(|| ExactSearch::new(&queries, DEPTH)).transpose()?;
+    let built = Build { collection, encoder: &**encoder, index: &index, monitor }.run(options, exact.as_mut())?;
+    let reader = index.reader()?;
+    let total = options.modes.len() * collection.queries.len();
+    let searched = |(at, mode): (usize, &Mode)| {
+        let progress = |done| monitor(EvalEvent::Searched { done: at * collection.queries.len() + done, total });
+        search(collection, &reader, &options.search, *mode, &progress)
+    };
+    let modes: Vec<ModeReport> = options.modes.iter().enumerate().map(searched).collect::<Result<_>>()?;
+    let exact =
+        exact.map(|search| rankings(collection, search.finish(), |doc| Some(built.ids.get(doc.0 as usize)?.as_str())));
+    let info: IndexInfo = reader.info();
+    let nearest = modes.iter().find(|report| report.mode == Mode::Semantic);
+    let share = |k| Some(overlap(&nearest?.run, exact.as_ref()?, k));
     Ok(EvalReport {
-        metrics: score(&collection.judgements, &searched.run),
+        recall_10_of_exact: share(10),
+        recall_100_of_exact: share(100),
         exact: exact.as_ref().map(|run| score(&collection.judgements, run)),
-        recall_10_of_exact: exact.as_ref().map(|run| overlap(&searched.run, run, 10)),
-        recall_100_of_exact: exact.as_ref().map(|run| overlap(&searched.run, run, 100)),
+        modes,
         documents: collection.documents.len(),
+        passages: info.docs(),
         empty_documents: built.empty,
         truncated_documents: built.truncated,
         queries: collection.queries.len(),
@@ -185,11 +223,8 @@ pub fn evaluate(
         encode_tokens_per_s: built.pieces as f64 / built.encode.as_secs_f64().max(1e-9),
         build_s: built.build.as_secs_f64(),
         index_bytes: info.bytes(),
+        keyword_bytes: reader.keyword_bytes(),
         bytes_per_token: info.bytes() as f64 / built.rows.max(1) as f64,
-        latency_ms: Percentiles::of(searched.encode.iter().zip(&searched.search).map(|(a, b)| *a + *b).collect()),
-        encode_query_ms: Percentiles::of(searched.encode),
-        search_ms: Percentiles::of(searched.search),
-        run: searched.run,
     })
 }
 
@@ -200,8 +235,18 @@ fn encode_queries(collection: &Collection, encoder: &dyn Encoder) -> Result<(Vec
     Ok((encoded.into_iter().map(|query| query.embeddings).collect(), truncated))
 }
 
+/// A build under way.
+struct Build<'a> {
+    collection: &'a Collection,
+    encoder: &'a dyn Encoder,
+    index: &'a TextIndex,
+    monitor: &'a dyn Fn(EvalEvent),
+}
+
 #[derive(Default)]
 struct Built {
+    /// The documents that were not empty, in order.
+    ids: Vec<String>,
     empty: usize,
     truncated: usize,
     rows: u64,
@@ -210,92 +255,144 @@ struct Built {
     build: Duration,
 }
 
-/// Encodes and indexes the documents, their position being their id; shows them to the oracle on the way.
-fn build(
-    collection: &Collection,
-    encoder: &dyn Encoder,
-    index: &Index,
-    mut exact: Option<&mut ExactSearch>,
-    monitor: &dyn Fn(EvalEvent),
-) -> Result<Built> {
-    let mut writer = index.writer()?;
-    let mut built = Built::default();
-    let total = collection.documents.len();
-    let mut texts: Vec<(DocId, String)> =
-        collection.documents.iter().zip(0..).map(|(doc, at)| (DocId(at), doc.full_text())).collect();
-    texts.retain(|(_, text)| !text.is_empty());
-    built.empty = total - texts.len();
-    for (done, batch) in texts.chunks(BATCH).enumerate() {
-        monitor(EvalEvent::Encoded { done: done * BATCH, total });
-        let start = Instant::now();
-        let encoded = encoder.encode_documents(&batch.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>())?;
-        built.encode += start.elapsed();
-        let start = Instant::now();
-        for ((doc, _), encoded) in batch.iter().zip(&encoded) {
-            writer.add(*doc, encoded.embeddings.view().with_token_ids(&encoded.token_ids)?)?;
+impl Build<'_> {
+    fn run(&self, options: &EvalOptions, exact: Option<&mut ExactSearch>) -> Result<Built> {
+        let mut texts: Vec<(&Document, String)> =
+            self.collection.documents.iter().map(|document| (document, document.full_text())).collect();
+        texts.retain(|(_, text)| !text.is_empty());
+        let mut built = Built {
+            ids: texts.iter().map(|(document, _)| document.id.clone()).collect(),
+            empty: self.collection.documents.len() - texts.len(),
+            ..Built::default()
+        };
+        let mut writer = self.index.writer(options.passages.clone().unwrap_or_default())?;
+        match &options.passages {
+            None => self.whole(&texts, &mut writer, &mut built, exact)?,
+            Some(_) => self.split(&texts, &mut writer, &mut built)?,
         }
+        let start = Instant::now();
+        let committed = writer.commit(&BuildMonitor(self.monitor))?;
         built.build += start.elapsed();
-        built.truncated += encoded.iter().filter(|e| e.truncated).count();
-        built.rows += encoded.iter().map(|e| e.embeddings.view().len() as u64).sum::<u64>();
-        built.pieces += encoded.iter().map(|e| e.tokens.min(encoder.max_document_tokens()) as u64).sum::<u64>();
-        if let Some(exact) = &mut exact {
-            let rows: Vec<_> = batch.iter().zip(&encoded).map(|((doc, _), e)| (*doc, e.embeddings.view())).collect();
-            exact.add(&rows)?;
+        built.rows = committed.tokens;
+        built.truncated += committed.truncated;
+        Ok(built)
+    }
+
+    /// Encodes each document as one passage; shows them to the oracle on the way.
+    fn whole(
+        &self,
+        texts: &[(&Document, String)],
+        writer: &mut DocumentWriter<'_>,
+        built: &mut Built,
+        mut exact: Option<&mut ExactSearch>,
+    ) -> Result<()> {
+        for (at, batch) in texts.chunks(BATCH).enumerate() {
+            (self.monitor)(EvalEvent::Encoded { done: at * BATCH, total: texts.len() });
+            let start = Instant::now();
+            let whole: Vec<&str> = batch.iter().map(|(_, text)| text.as_str()).collect();
+            let encoded = self.encoder.encode_documents(&whole)?;
+            built.encode += start.elapsed();
+            let start = Instant::now();
+            for ((document, text), encoded) in batch.iter().zip(&encoded) {
+                let rows = encoded.embeddings.view().with_token_ids(&encoded.token_ids)?;
+                writer.put_encoded(&document.id, text, rows)?;
+            }
+            built.build += start.elapsed();
+            built.truncated += encoded.iter().filter(|e| e.truncated).count();
+            built.pieces +=
+                encoded.iter().map(|e| e.tokens.min(self.encoder.max_document_tokens()) as u64).sum::<u64>();
+            if let Some(exact) = &mut exact {
+                let ids = (at * BATCH..).map(|at| DocId(at as u64));
+                let rows: Vec<_> = ids.zip(&encoded).map(|(doc, e)| (doc, e.embeddings.view())).collect();
+                exact.add(&rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds documents as the product does.
+    fn split(&self, texts: &[(&Document, String)], writer: &mut DocumentWriter<'_>, built: &mut Built) -> Result<()> {
+        let start = Instant::now();
+        for (at, (document, text)) in texts.iter().enumerate() {
+            if at % BATCH == 0 {
+                (self.monitor)(EvalEvent::Encoded { done: at, total: texts.len() });
+            }
+            let title = Some(document.title.clone()).filter(|title| !title.is_empty());
+            // A document that is nothing but a title is that.
+            let text = if document.text.trim().is_empty() { text } else { &document.text };
+            writer.put(NewDocument { title, ..NewDocument::text(&document.id, text) }, &())?;
+            built.pieces += self.encoder.count_tokens(text) as u64;
+        }
+        built.encode = start.elapsed();
+        Ok(())
+    }
+}
+
+struct BuildMonitor<'a>(&'a dyn Fn(EvalEvent));
+
+impl Monitor for BuildMonitor<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Building { stage, done, total } = event {
+            (self.0)(EvalEvent::Building { stage, done, total });
         }
     }
-    let start = Instant::now();
-    writer.commit(None, &BuildProgress(monitor))?;
-    built.build += start.elapsed();
-    Ok(built)
-}
-
-struct BuildProgress<'a>(&'a dyn Fn(EvalEvent));
-
-impl Progress for BuildProgress<'_> {
-    fn report(&self, stage: Stage, done: u64, total: u64) {
-        (self.0)(EvalEvent::Building { stage, done, total });
-    }
-}
-
-struct Searched {
-    run: HashMap<String, Ranking>,
-    encode: Vec<Duration>,
-    search: Vec<Duration>,
 }
 
 /// Searches query by query, from text to hits; the first one once more before, untimed, to warm up.
 fn search(
     collection: &Collection,
-    encoder: &dyn Encoder,
-    index: &Index,
-    params: &SearchParams,
-    monitor: &dyn Fn(EvalEvent),
-) -> Result<Searched> {
-    let searcher = index.searcher()?;
-    let mut params = params.clone();
-    params.k = DEPTH;
+    reader: &Reader,
+    options: &SearchOptions,
+    mode: Mode,
+    progress: &dyn Fn(usize),
+) -> Result<ModeReport> {
+    // Of a document that is split, several passages may be among the first.
+    let split = reader.catalog().files.iter().any(|file| file.passages.len() > 1);
+    let mut options = options.clone();
+    (options.mode, options.k) = (mode, if split { 3 * DEPTH } else { DEPTH });
     let (mut encode, mut search, mut hits) = (Vec::new(), Vec::new(), Vec::new());
-    let total = collection.queries.len();
     let warm_up = collection.queries.first().into_iter();
     for (at, query) in warm_up.chain(&collection.queries).enumerate() {
         let start = Instant::now();
-        let encoded = encoder.encode_queries(&[&query.text])?;
+        let encoded = match mode.uses_embeddings() {
+            true => Some(reader.encoder().encode_queries(&[&query.text])?.remove(0).embeddings),
+            false => None,
+        };
         let encoded_after = start.elapsed();
-        let found = searcher.search(&encoded[0].embeddings, &params)?;
+        let found = reader.rank(&[Asked { text: Some(&query.text), rows: encoded.as_ref() }], &options)?.remove(0);
         if at > 0 {
             encode.push(encoded_after);
             search.push(start.elapsed() - encoded_after);
-            hits.push(found.hits);
+            hits.push(found.hits.into_iter().map(|hit| Hit { doc: hit.doc, score: hit.score }).collect());
         }
-        monitor(EvalEvent::Searched { done: at, total });
+        progress(at);
     }
-    Ok(Searched { run: rankings(collection, hits), encode, search })
+    let run = rankings(collection, hits, |doc| reader.document_of(doc));
+    Ok(ModeReport {
+        mode,
+        metrics: score(&collection.judgements, &run),
+        latency_ms: Percentiles::of(encode.iter().zip(&search).map(|(a, b)| *a + *b).collect()),
+        encode_query_ms: Percentiles::of(encode),
+        search_ms: Percentiles::of(search),
+        run,
+    })
 }
 
-/// Hits of each query under the collection's names.
-fn rankings(collection: &Collection, hits: Vec<Vec<Hit>>) -> HashMap<String, Ranking> {
-    let name = |hit: &Hit| (collection.documents[hit.doc.0 as usize].id.clone(), hit.score);
-    let named =
-        |(query, hits): (&Query, Vec<Hit>)| (query.id.clone(), Ranking { docs: hits.iter().map(name).collect() });
-    collection.queries.iter().zip(hits).map(named).collect()
+/// The documents of each query's hits, each where its best passage is.
+fn rankings<'a>(
+    collection: &Collection,
+    hits: Vec<Vec<Hit>>,
+    name: impl Fn(DocId) -> Option<&'a str>,
+) -> HashMap<String, Ranking> {
+    let documents = |hits: Vec<Hit>| {
+        let mut known = HashSet::new();
+        let named = hits.iter().filter_map(|hit| Some((name(hit.doc)?, hit.score)));
+        named
+            .filter(|(name, _)| known.insert(*name))
+            .take(DEPTH)
+            .map(|(name, score)| (name.to_owned(), score))
+            .collect()
+    };
+    let one = |(query, hits): (&Query, Vec<Hit>)| (query.id.clone(), Ranking { docs: documents(hits) });
+    collection.queries.iter().zip(hits).map(one).collect()
 }

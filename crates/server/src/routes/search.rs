@@ -46,7 +46,7 @@ pub(crate) struct SearchRequest {
     /// $not, $ne, $gt, $lt, $lte, $in, $nin, $exists.
     #[schema(value_type = Option<Object>)]
     filter: Option<Map<String, Value>>,
-    /// How thoroughly to search.
+    /// How to find passages.
     #[serde(default, deserialize_with = "or_default")]
     #[schema(nullable)]
     mode: Mode,
@@ -60,7 +60,7 @@ impl SearchRequest {
     /// For a query in words, otherwise as usual.
     pub(crate) fn of(query: String, k: usize, filter: Option<Map<String, Value>>) -> Self {
         let (queries, embeddings, embeddings_batch) = (None, None, None);
-        let (mode, explain) = (Mode::Semantic, false);
+        let (mode, explain) = (Mode::default(), false);
         Self { query: Some(query), queries, embeddings, embeddings_batch, k: Some(k), filter, mode, explain }
     }
 }
@@ -68,11 +68,30 @@ impl SearchRequest {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Mode {
-    /// Candidates by centroids, the best of them scored.
+    /// By meaning and by keywords: the first of both, by a weighted sum of their scores. Embeddings alone are ranked by
+    /// meaning.
     #[default]
+    Hybrid,
+    /// By meaning: candidates by centroids, the best of them scored.
     Semantic,
-    /// Every passage that may be found is scored.
+    /// By keywords alone (BM25): the model is not asked.
+    Keyword,
+    /// The first by keywords, put in order by meaning.
+    Rerank,
+    /// By meaning, every passage that may be found being scored.
     Exhaustive,
+}
+
+impl Mode {
+    fn set(self, options: &mut SearchOptions) {
+        options.params.exhaustive = self == Self::Exhaustive;
+        options.mode = match self {
+            Self::Semantic | Self::Exhaustive => latewood::Mode::Semantic,
+            Self::Hybrid => latewood::Mode::Hybrid,
+            Self::Keyword => latewood::Mode::Keyword,
+            Self::Rerank => latewood::Mode::Rerank,
+        };
+    }
 }
 
 /// What a search found.
@@ -113,6 +132,8 @@ struct TimingsMs {
     prune: f64,
     rescore: f64,
     refine: f64,
+    /// Looking for keywords, and scoring what they brought.
+    keywords: f64,
 }
 
 /// A passage that was found.
@@ -122,8 +143,15 @@ pub(crate) struct SearchHit {
     pub(crate) document: String,
     /// The passage's number, as long as its document's content does not change.
     passage: u64,
-    /// How well it fits: the mean, over the query's tokens, of the best cosine; at most 1.
+    /// How well it fits, at most 1: the mean, over the query's tokens, of the best cosine; in mode hybrid, of that and of its
+    /// keywords by their weight. In mode keyword, BM25.
     pub(crate) score: f32,
+    /// The mean of the best cosines, where keywords count too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    semantic: Option<f32>,
+    /// BM25, where it does not count alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyword: Option<f32>,
     pub(crate) title: Option<String>,
     pub(crate) headings: Vec<String>,
     pub(crate) lines: Lines,
@@ -145,7 +173,7 @@ struct Match {
     text: Option<Span>,
     /// The word of the title or a heading above the passage that it met instead.
     above: Option<String>,
-    /// Its part in the hit's score.
+    /// Its part in the hit's score by meaning; in mode keyword, by keywords.
     score: f32,
 }
 
@@ -163,6 +191,8 @@ impl From<Hit> for SearchHit {
             document: passage.path,
             passage: passage.doc.0,
             score: hit.score,
+            semantic: hit.semantic,
+            keyword: hit.keyword,
             title: passage.title,
             headings: passage.headings,
             lines: passage.lines.into(),
@@ -185,6 +215,7 @@ impl From<Answer> for Found {
             prune: ms(answer.search.prune),
             rescore: ms(answer.search.rescore),
             refine: ms(answer.search.refine),
+            keywords: ms(answer.keywords),
         };
         Self {
             hits: answer.hits.into_iter().map(SearchHit::from).collect(),
@@ -240,7 +271,7 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         return Err(ApiError::bad_request(format!("k is {k}: it must be between 1 and {most}")));
     }
     let mut options = SearchOptions::new(k);
-    options.params.exhaustive = request.mode == Mode::Exhaustive;
+    request.mode.set(&mut options);
     options.explain = request.explain;
     if let Some(filter) = request.filter {
         // Patterns may take a while to compile.
@@ -254,17 +285,11 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         return Err(ApiError::bad_request(text));
     }
     let given = (request.query, request.queries, request.embeddings, request.embeddings_batch);
-    let Queries { texts, embeddings, encode, one } = queries(state, given).await?;
+    let Queries { texts, embeddings, encode, one } = queries(state, given, options.mode).await?;
     let search = move |reader: &latewood::Reader| {
-        let mut answers = reader.search_embeddings(&embeddings, &options)?;
-        for (at, answer) in answers.iter_mut().enumerate() {
-            answer.encode = encode;
-            if options.explain
-                && let Some(text) = texts.get(at)
-            {
-                reader.name_query_tokens(text, &mut answer.hits)?;
-            }
-        }
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut answers = reader.search_encoded(&embeddings, &texts, &options)?;
+        answers.iter_mut().for_each(|answer| answer.encode = encode);
         Ok(answers)
     };
     let answers = state.read(&served, search).await?;
@@ -278,7 +303,7 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
 
 type Given = (Option<String>, Option<Vec<String>>, Option<Matrix>, Option<Vec<Matrix>>);
 
-async fn queries(state: &AppState, given: Given) -> Result<Queries, ApiError> {
+async fn queries(state: &AppState, given: Given, mode: latewood::Mode) -> Result<Queries, ApiError> {
     let (texts, matrices, one) = match given {
         (Some(query), None, None, None) => (vec![query], Vec::new(), true),
         (None, Some(queries), None, None) => (queries, Vec::new(), false),
@@ -298,6 +323,12 @@ async fn queries(state: &AppState, given: Given) -> Result<Queries, ApiError> {
         let embeddings = matrices.into_iter().map(|m| QueryEmbeddings::new(m.values, m.dim));
         let embeddings = embeddings.collect::<Result<_, _>>()?;
         return Ok(Queries { texts, embeddings, encode: Duration::ZERO, one });
+    }
+    if !mode.uses_embeddings() {
+        if texts.iter().any(|text| text.trim().is_empty()) {
+            return Err(latewood::Error::EmptyQuery.into());
+        }
+        return Ok(Queries { texts, embeddings: Vec::new(), encode: Duration::ZERO, one });
     }
     let (embeddings, encode) = state.queries().encode(&texts).await?;
     Ok(Queries { texts, embeddings, encode, one })
