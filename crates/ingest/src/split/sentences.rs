@@ -10,8 +10,8 @@ const ABBREVIATIONS: &[&str] = &[
     "resp", "rev", "sec", "sect", "sr", "st", "str", "u.a", "u.s", "vol", "vs", "z.b",
 ];
 
-/// Where the sentences of a text begin, except the first. Blank lines and lines that begin a list
-/// item begin a sentence as well.
+/// Where the sentences of a text begin, except the first. Blank lines, lines that begin a list
+/// item and records of a JSON list begin a sentence as well.
 pub(super) fn starts(text: &str) -> Vec<usize> {
     let bytes = text.as_bytes();
     let mut starts = Vec::new();
@@ -21,6 +21,7 @@ pub(super) fn starts(text: &str) -> Vec<usize> {
         let start = match bytes[at] {
             b'.' | b'!' | b'?' => after_mark(text, sentence, at, 1),
             b'\n' => after_line(text, at),
+            b'}' => after_record(text, at),
             0xe2 if text[at..].starts_with('…') => after_mark(text, sentence, at, 3),
             0xe3 | 0xef if wide_mark(&text[at..]) => Some(skip_closers(text, at + 3)),
             _ => None,
@@ -48,7 +49,9 @@ fn after_mark(text: &str, sentence: usize, at: usize, len: usize) -> Option<usiz
     let more = rest.len() - rest.trim_start_matches(['.', '!', '?', '…']).len();
     let end = skip_closers(text, at + len + more);
     let blank = text[end..].len() - text[end..].trim_start().len();
-    if blank == 0 {
+    // A line end as JSON writes it.
+    let escaped = text[end..].len() - text[end..].trim_start_matches("\\n").len();
+    if blank == 0 && escaped == 0 {
         return None;
     }
     let single_stop = text.as_bytes()[at] == b'.' && more == 0;
@@ -58,7 +61,7 @@ fn after_mark(text: &str, sentence: usize, at: usize, len: usize) -> Option<usiz
     // A blank line, or a list item, among that white space begins at its own line.
     match text[end..end + blank].find('\n').and_then(|line| after_line(text, end + line)) {
         Some(start) => Some(start),
-        None => Some(end + blank),
+        None => Some(end + blank.max(escaped)),
     }
 }
 
@@ -97,6 +100,12 @@ fn after_line(text: &str, at: usize) -> Option<usize> {
     let blank = &rest[..rest.len() - indented.len()];
     let start = at + 1 + blank.rfind('\n').map_or(0, |line| line + 1);
     (start > at + 1 || is_item(indented)).then_some(start)
+}
+
+/// Where the next record begins after one of a JSON list that ends at `at`.
+fn after_record(text: &str, at: usize) -> Option<usize> {
+    let next = text[at + 1..].strip_prefix(',')?.trim_start();
+    next.starts_with('{').then(|| text.len() - next.len())
 }
 
 /// Whether a line begins a list item.
@@ -156,6 +165,15 @@ mod tests {
         ] {
             assert_eq!(sentences(whole), [whole]);
         }
+    }
+
+    #[test]
+    fn texts_within_json_have_sentences() {
+        assert_eq!(sentences(r"So.\n\n1. One.\n2. Two. End"), [r"So.\n\n", r"1. One.\n", "2. Two. ", "End"]);
+        assert_eq!(
+            sentences(r#"[{"a": "Why?"}, {"a": "So."},{"a": {}, "b": 1}]"#),
+            [r#"[{"a": "Why?"}, "#, r#"{"a": "So."},"#, r#"{"a": {}, "b": 1}]"#]
+        );
     }
 
     #[test]
