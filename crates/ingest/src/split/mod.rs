@@ -37,7 +37,7 @@ pub struct PassageOptions {
 
 impl Default for PassageOptions {
     fn default() -> Self {
-        Self { max_tokens: 220, min_tokens: 32, overlap_tokens: 32 }
+        Self { max_tokens: 160, min_tokens: 32, overlap_tokens: 16 }
     }
 }
 
