@@ -130,7 +130,7 @@ def ask(server, index, corpora, questions, file):
         own = [q for q in questions if q['corpus'] + '.md' == corpus.name]
         for at in range(0, len(own), 50):
             some = own[at:at + 50]
-            body = {'queries': [q['text'] for q in some], 'k': HITS}
+            body = {'queries': [q['text'] for q in some], 'k': HITS, 'mode': 'semantic'}
             if file:
                 body['filter'] = {file: corpus.name}
             for question, result in zip(some, server.post(f'/v1/indexes/{index}/search', body)['results']):

@@ -18,7 +18,10 @@
 //! Of a list, a test holds where it holds for one of its values; `$ne` and `$nin` hold where the opposite does not. Fields
 //! are the names in a document's metadata and its own: `path` or `id` (the same), `title`, `kind`, and `modified`, the
 //! time as `2026-03-01T12:00:00Z`, which is compared as a string, so that `{"modified": {"$gte": "2026-03"}}` is what it
-//! looks like.
+//! looks like. `lang` is the language of source code, where metadata has no such name. [`Filter::parse_text`] reads the same in a
+//! form for typing.
+
+mod text;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -238,6 +241,7 @@ fn value<'f>(file: &'f FileRecord, name: &str) -> Option<Cow<'f, Value>> {
         "title" => text(file.title.as_deref()?),
         "kind" => text(&file.kind),
         "modified" => text(&file.modified()),
+        "lang" if !file.metadata.contains_key(name) => text(&file.kind),
         _ => file.metadata.get(name).map(Cow::Borrowed),
     }
 }
@@ -298,7 +302,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn file() -> FileRecord {
+    pub(super) fn file() -> FileRecord {
         let Value::Object(metadata) =
             json!({ "lang": "rust", "stars": 120, "tags": ["a", "b"], "draft": false, "none": null })
         else {
