@@ -63,6 +63,59 @@ fn people_read_the_place_the_score_and_the_text() {
 }
 
 #[test]
+fn searches_are_narrowed_explained_and_piped_on() {
+    let dir = documents();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let search =
+        |more: &[&str]| run(dir.path(), &[&["search", "glaze with a net of cracks", "-k", "50"], more].concat());
+    let paths = |run: &Run| run.json().iter().map(|hit| hit["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let some = search(&["--json", "--where", "path:guide/** NOT kind:html"]);
+    assert!(!paths(&some).is_empty() && paths(&some).iter().all(|path| path == "guide/kiln.md"), "{}", some.stdout);
+    assert_eq!(some.json()[0]["schema"], "latewood.hit.1");
+    assert!(some.json()[0]["matches"].is_null());
+    assert_eq!(search(&["--where", "lang:cobol"]).code, 1);
+    let wrong = search(&["--where", "lang:"]);
+    assert!(
+        wrong.code == 2 && wrong.stderr.contains("a value of lang is expected here\n  lang:\n       ^"),
+        "{}",
+        wrong.stderr
+    );
+
+    // Each file once, for other programs.
+    let listed = search(&["-l"]);
+    let mut lines: Vec<&str> = listed.stdout.lines().collect();
+    assert_eq!(lines[0], "guide/kiln.md");
+    assert_eq!(search(&["-0"]).stdout.split_terminator('\0').collect::<Vec<_>>(), lines);
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 4, "{}", listed.stdout);
+
+    let why = run(dir.path(), &["search", "crazed glaze", "-k", "1", "--explain"]);
+    assert!(why.stdout.contains("glaze \u{2192} ") && why.stdout.contains("(meaning 0."), "{}", why.stdout);
+    let json = search(&["--json", "--explain", "--where", "kind:markdown"]).json().remove(0);
+    let found = json["matches"].as_array().unwrap().iter().find(|m| !m["text"].is_null()).unwrap();
+    assert!(found["text"]["end"].as_u64() > found["text"]["start"].as_u64(), "{found}");
+
+    // A name is found by its letters, whatever it means.
+    fs::write(dir.path().join("parts.txt"), "Order the valve XJ-4471 for the burner.\n").unwrap();
+    let part = |mode: &str| run(dir.path(), &["search", "xj-4471", "--json", "--mode", mode]);
+    assert_eq!(first(&part("hybrid"))["path"], "parts.txt");
+    assert_eq!(part("keyword").json().len(), 1);
+    assert_eq!(run(dir.path(), &["search", "zyzzyva", "--mode", "keyword"]).code, 1);
+}
+
+#[test]
+fn shells_and_the_manual_know_the_arguments() {
+    let dir = tempfile::tempdir().unwrap();
+    for (shell, part) in [("bash", "complete -F"), ("zsh", "#compdef latewood"), ("fish", "complete -c latewood")] {
+        let script = run(dir.path(), &["completions", shell]);
+        assert!(script.code == 0 && script.stdout.contains(part) && script.stdout.contains("search"), "{shell}");
+    }
+    let page = run(dir.path(), &["man"]);
+    assert!(page.stdout.contains(".TH latewood") && page.stdout.contains("keyword"), "{}", page.stdout);
+}
+
+#[test]
 fn changes_are_seen_and_unchanged_files_left_alone() {
     let dir = documents();
     let index = || run(dir.path(), &["index", "--json"]).json().remove(0);

@@ -72,6 +72,14 @@ pub(crate) enum Command {
     ///
     /// Tools: search, read and status, none of which changes anything. `latewood serve` has the same at /mcp.
     Mcp(McpArgs),
+    /// Print a script that completes this program's arguments in a shell
+    ///
+    /// For bash: latewood completions bash > ~/.local/share/bash-completion/completions/latewood
+    Completions(CompletionsArgs),
+    /// Print this program's page of the manual
+    ///
+    /// To read it: latewood man | man -l -
+    Man,
     /// Print the OpenAPI document of the HTTP interface
     Openapi,
     /// Measure search quality and speed on a collection with judgements
@@ -248,6 +256,27 @@ pub(crate) struct SearchArgs {
     #[arg(long)]
     pub(crate) no_refresh: bool,
 
+    /// Only documents that pass: 'path:docs/** AND modified>2025-01-01 AND NOT lang:rust'; fields are path, title, kind (or
+    /// lang), modified and the names of metadata; tests are : = != > >= < <=, joined by AND, OR, NOT and parentheses
+    #[arg(short, long = "where", value_name = "FILTER")]
+    pub(crate) filter: Option<String>,
+
+    /// Say what each word of the query met in a passage
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// Print passages whole, not only the part that the query met most
+    #[arg(long)]
+    pub(crate) full: bool,
+
+    /// Print the paths of files alone, each once
+    #[arg(short = 'l', long, conflicts_with_all = ["json", "explain", "full"])]
+    pub(crate) paths: bool,
+
+    /// Print the paths alone, each with a zero byte after it, for xargs -0
+    #[arg(short = '0', long, conflicts_with_all = ["json", "explain", "full"])]
+    pub(crate) null: bool,
+
     #[command(flatten)]
     pub(crate) mode: ModeArgs,
 
@@ -335,6 +364,13 @@ pub(crate) struct McpArgs {
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which one
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// How to search.

@@ -33,7 +33,10 @@ pub(crate) fn fetch(args: &Args, own: &ModelFetchArgs) -> anyhow::Result<ExitCod
     let folder = name.fetch(&options, &|event| hear(args, &progress, &name, event)).map_err(|e| about(&name, e))?;
     progress.clear();
     if args.json {
-        output::json_line(&json!({ "model": name.to_string(), "folder": folder.display().to_string() }))?;
+        output::json_line(
+            "latewood.model.1",
+            &json!({ "model": name.to_string(), "folder": folder.display().to_string() }),
+        )?;
     } else {
         writeln!(io::stdout().lock(), "{name}: {}", folder.display())?;
     }

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod hits;
 #[cfg(feature = "hub")]
 mod hub;
 mod model;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         Command::Status(own) => commands::status::run(&args, own),
         Command::Serve(own) => commands::serve::run(&args, own),
         Command::Mcp(own) => commands::serve::mcp(&args, own),
+        Command::Completions(own) => commands::manual::completions(own),
+        Command::Man => commands::manual::man(),
         Command::Openapi => commands::serve::openapi(),
         Command::Eval(own) => commands::eval::run(&args, own),
         Command::Verify(own) => commands::maintain::verify(&args, own),

@@ -2,13 +2,20 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use latewood::{Hit, LeftOut, SyncReport};
+use latewood::{LeftOut, SyncReport};
 use serde::Serialize;
 
-/// One JSON object on a line of its own.
-pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+/// One JSON object on a line of its own, which says what it is: `latewood.hit.1` is a hit. The number grows when a field goes
+/// away or changes its meaning.
+pub(crate) fn json_line(schema: &'static str, value: &impl Serialize) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Line<'v, T> {
+        schema: &'static str,
+        #[serde(flatten)]
+        value: &'v T,
+    }
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
+    serde_json::to_writer(&mut out, &Line { schema, value }).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
 }
@@ -28,7 +35,9 @@ pub(crate) fn error(error: &anyhow::Error) {
     if error.downcast_ref::<latewood::Error>().is_some_and(latewood::Error::is_no_space) {
         text += "; the last commit stands: make room and run it again";
     }
-    eprintln!("{red}error:{plain} {}", printable(&text));
+    // A filter is shown with a mark below it.
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    eprintln!("{red}error:{plain} {}", lines.join("\n"));
 }
 
 /// A note about what happened, unless the user wants none.
@@ -37,32 +46,6 @@ pub(crate) fn note(quiet: bool, text: &str) {
     if !quiet {
         eprintln!("{text}");
     }
-}
-
-/// Hits for reading: place and score, headings, text.
-pub(crate) fn hits(hits: &[Hit]) -> anyhow::Result<()> {
-    let colour = io::stdout().is_terminal();
-    let (bold, dim, plain) = (style(colour, "\x1b[1m"), style(colour, "\x1b[2m"), style(colour, "\x1b[0m"));
-    let mut out = io::stdout().lock();
-    for (hit, rank) in hits.iter().zip(1..) {
-        let passage = &hit.passage;
-        let lines = match (passage.lines.start(), passage.lines.end()) {
-            (a, b) if a == b => a.to_string(),
-            (a, b) => format!("{a}-{b}"),
-        };
-        if rank > 1 {
-            writeln!(out)?;
-        }
-        writeln!(out, "{bold}{rank}. {}:{lines}{plain}  {:.3}", printable(&passage.path), hit.score)?;
-        if !passage.headings.is_empty() {
-            writeln!(out, "   {dim}{}{plain}", printable(&passage.headings.join(" > ")))?;
-        }
-        for line in passage.text.trim_end().lines() {
-            writeln!(out, "   {}", printable(line))?;
-        }
-    }
-    out.flush()?;
-    Ok(())
 }
 
 /// The line without control characters: documents must not steer the terminal.
@@ -103,7 +86,7 @@ pub(crate) fn bytes(n: u64) -> String {
 }
 
 /// An escape sequence, if the stream is a terminal and the user has not set `NO_COLOR` (no-color.org).
-fn style(terminal: bool, sequence: &'static str) -> &'static str {
+pub(crate) fn style(terminal: bool, sequence: &'static str) -> &'static str {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if terminal && wanted { sequence } else { "" }
 }

@@ -37,6 +37,7 @@ mod mode;
 mod ranking;
 mod reader;
 mod rerank;
+mod snippet;
 mod sync;
 mod text_index;
 mod texts;

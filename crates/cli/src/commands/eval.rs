@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
         let judgements = Collection::read_judgements(&own.dir)?;
         let metrics = eval::score(&judgements, &eval::read_run(run)?);
         if args.json {
-            output::json_line(&metrics)?;
+            output::json_line("latewood.run.1", &metrics)?;
         } else {
             table(&[("run", metrics)])?;
         }
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
         first.map(|run| eval::write_run(path, run, "latewood")).transpose()?;
     }
     if args.json {
-        output::json_line(&report)?;
+        output::json_line("latewood.eval.1", &report)?;
     } else {
         print(&report)?;
     }

@@ -17,11 +17,14 @@ pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
         let skipped: Vec<_> = report.skipped.iter().map(|s| json!({ "path": s.path, "reason": s.reason })).collect();
-        output::json_line(&json!({
-            "index": index.path().display().to_string(), "root": index.root().display().to_string(), "added": report.added, "updated": report.updated,
-            "moved": report.moved, "removed": report.removed, "unchanged": report.unchanged,
-            "passages": report.passages, "tokens": report.tokens, "skipped": skipped, "seconds": seconds,
-        }))?;
+        output::json_line(
+            "latewood.index.1",
+            &json!({
+                "index": index.path().display().to_string(), "root": index.root().display().to_string(), "added": report.added, "updated": report.updated,
+                "moved": report.moved, "removed": report.removed, "unchanged": report.unchanged,
+                "passages": report.passages, "tokens": report.tokens, "skipped": skipped, "seconds": seconds,
+            }),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = io::stdout().lock();

@@ -41,9 +41,12 @@ fn report(args: &Args, index: &Path, wrong: &[Error], compared: Option<&Comparis
                 "tolerance": c.tolerance, "missing": c.missing,
             })
         });
-        output::json_line(&json!({
-            "index": index.display().to_string(), "sound": wrong.is_empty(), "damage": lines, "device": device,
-        }))?;
+        output::json_line(
+            "latewood.verify.1",
+            &json!({
+                "index": index.display().to_string(), "sound": wrong.is_empty(), "damage": lines, "device": device,
+            }),
+        )?;
         return Ok(());
     }
     if wrong.is_empty() {
@@ -71,7 +74,10 @@ pub(crate) fn compact(args: &Args, own: &MaintainArgs) -> anyhow::Result<ExitCod
     bar.clear();
     let after = size().unwrap_or(0);
     if args.json {
-        output::json_line(&json!({ "generation": commit.generation, "bytes_before": before, "bytes": after }))?;
+        output::json_line(
+            "latewood.compact.1",
+            &json!({ "generation": commit.generation, "bytes_before": before, "bytes": after }),
+        )?;
     } else {
         let mut out = io::stdout().lock();
         writeln!(out, "{} before, {} now: {}", output::bytes(before), output::bytes(after), index.display())?;
@@ -86,7 +92,10 @@ pub(crate) fn export(args: &Args, own: &ExportArgs) -> anyhow::Result<ExitCode> 
     let (documents, rows) = latewood::vectors::export(&index, &own.out, show)?;
     bar.clear();
     if args.json {
-        output::json_line(&json!({ "documents": documents, "rows": rows, "out": own.out.display().to_string() }))?;
+        output::json_line(
+            "latewood.export.1",
+            &json!({ "documents": documents, "rows": rows, "out": own.out.display().to_string() }),
+        )?;
     } else {
         writeln!(io::stdout().lock(), "{rows} vectors of {documents} documents: {}", own.out.display())?;
     }

@@ -3,6 +3,7 @@
 pub(crate) mod eval;
 pub(crate) mod index;
 pub(crate) mod maintain;
+pub(crate) mod manual;
 pub(crate) mod model_check;
 pub(crate) mod search;
 pub(crate) mod serve;

@@ -29,14 +29,17 @@ fn check(args: &Args, own: &ModelCheckArgs) -> anyhow::Result<ExitCode> {
     let recipe = encoder.recipe();
     let tried = encoder.self_test()?;
     if args.json {
-        output::json_line(&json!({
-            "id": encoder.model_id().as_str(), "format": recipe.format.name(), "network": encoder.network(),
-            "dim": recipe.dim, "indexable": recipe.indexable(), "projection": projection(recipe),
-            "query": role(&recipe.query), "document": role(&recipe.document),
-            "self_test": {
-                "query_rows": tried.query_rows, "document_rows": tried.document_rows, "difference": tried.difference,
-            },
-        }))?;
+        output::json_line(
+            "latewood.check.1",
+            &json!({
+                "id": encoder.model_id().as_str(), "format": recipe.format.name(), "network": encoder.network(),
+                "dim": recipe.dim, "indexable": recipe.indexable(), "projection": projection(recipe),
+                "query": role(&recipe.query), "document": role(&recipe.document),
+                "self_test": {
+                    "query_rows": tried.query_rows, "document_rows": tried.document_rows, "difference": tried.difference,
+                },
+            }),
+        )?;
     } else {
         print(&encoder, recipe, &tried)?;
     }

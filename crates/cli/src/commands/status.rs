@@ -1,5 +1,6 @@
 //! `latewood status`
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -17,23 +18,28 @@ pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
     let info = reader.info();
     let catalog = reader.catalog();
     let text_bytes = reader.text_bytes();
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    catalog.files.iter().for_each(|file| *kinds.entry(&file.kind).or_default() += 1);
     let skipped: Vec<_> = catalog.skipped.iter().map(latewood::LeftOut::from).collect();
     if args.json {
         let shard = |s: &latewood::engine::ShardInfo| {
             json!({
                 "file": s.file, "documents": s.docs, "deleted": s.deleted, "tokens": s.tokens,
                 "centroids": s.centroids, "bytes": s.bytes,
-                "sections": s.sections.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
+                "sections": s.sections.iter().copied().collect::<BTreeMap<_, _>>(),
             })
         };
         let shards: Vec<_> = info.shards.iter().map(shard).collect();
-        output::json_line(&json!({
-            "index": index.path().display().to_string(), "root": index.root().display().to_string(), "model": info.model, "generation": info.generation,
-            "dim": info.dim, "bits": info.bits, "fine_codes": info.fine, "codec_bytes": info.codec_bytes, "files": catalog.files.len(), "passages": info.docs(),
-            "tokens": info.tokens(), "vector_bytes": info.bytes(), "text_bytes": text_bytes, "shards": shards,
-            "skipped": output::skipped_by_reason(&skipped).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-            "backend": reader.backend(),
-        }))?;
+        output::json_line(
+            "latewood.status.1",
+            &json!({
+                "index": index.path().display().to_string(), "root": index.root().display().to_string(), "model": info.model, "generation": info.generation,
+                "dim": info.dim, "bits": info.bits, "fine_codes": info.fine, "codec_bytes": info.codec_bytes, "files": catalog.files.len(), "passages": info.docs(),
+                "tokens": info.tokens(), "vector_bytes": info.bytes(), "text_bytes": text_bytes, "keyword_bytes": reader.keyword_bytes(), "kinds": kinds, "shards": shards,
+                "skipped": output::skipped_by_reason(&skipped).into_iter().collect::<BTreeMap<_, _>>(),
+                "backend": reader.backend(),
+            }),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = io::stdout().lock();
@@ -50,10 +56,15 @@ pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
     let a_token = info.bytes() as f64 / info.tokens().max(1) as f64;
     writeln!(
         out,
-        "size       {} of vectors ({a_token:.1} bytes a token), {} of text",
+        "size       {} of vectors ({a_token:.1} bytes a token), {} of text, {} of keywords",
         bytes(info.bytes()),
-        bytes(text_bytes)
+        bytes(text_bytes),
+        bytes(reader.keyword_bytes())
     )?;
+    let mut by_count: Vec<_> = kinds.iter().collect();
+    by_count.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let kinds: Vec<String> = by_count.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    writeln!(out, "kinds      {}", kinds.join(", "))?;
     writeln!(out, "shards     {}, commit {}", info.shards.len(), info.generation)?;
     writeln!(out, "model      {}", info.model.as_deref().unwrap_or("unknown"))?;
     writeln!(out, "runs on    {}", reader.backend())?;

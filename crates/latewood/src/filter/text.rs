@@ -201,7 +201,8 @@ impl Parser {
     fn test(&mut self) -> Result<Value, Wrong> {
         let expected = "a test is expected here, such as lang:rust or modified>2025-01-01";
         let (start, field) = (self.place(), self.next().map(|word| word.kind));
-        let (Some(Kind::Word(name) | Kind::Quoted(name)), Some(Kind::Operator(operator))) = (field, self.peek().cloned())
+        let (Some(Kind::Word(name) | Kind::Quoted(name)), Some(Kind::Operator(operator))) =
+            (field, self.peek().cloned())
         else {
             return Err((start, expected.into()));
         };
@@ -241,7 +242,11 @@ fn literal(word: &str) -> Value {
         "true" => json!(true),
         "false" => json!(false),
         "null" => Value::Null,
-        _ => word.parse::<i64>().map(Value::from).or_else(|_| word.parse::<f64>().map(Value::from)).unwrap_or(json!(word)),
+        _ => word
+            .parse::<i64>()
+            .map(Value::from)
+            .or_else(|_| word.parse::<f64>().map(Value::from))
+            .unwrap_or(json!(word)),
     }
 }
 
@@ -269,7 +274,8 @@ mod tests {
         ] {
             assert!(Filter::parse_text(text).unwrap().passes(&file()), "{text}");
         }
-        for text in ["lang:go", "path:docs/*.md", "stars>120", "path:\"docs/**\"", "lang:rust stars:1", "modified:2025"] {
+        for text in ["lang:go", "path:docs/*.md", "stars>120", "path:\"docs/**\"", "lang:rust stars:1", "modified:2025"]
+        {
             assert!(!Filter::parse_text(text).unwrap().passes(&file()), "{text}");
         }
     }

@@ -18,6 +18,6 @@ pub(super) fn run(args: &Args, own: &VectorsEncodeArgs) -> anyhow::Result<ExitCo
     let show = |done: usize, total: usize| progress.show("encoding", "", done as u64, total as u64);
     let written = vectors::encode(&collection, &*encoder, &own.out, show)?;
     progress.clear();
-    output::json_line(&written)?;
+    output::json_line("latewood.vectors.1", &written)?;
     Ok(ExitCode::SUCCESS)
 }

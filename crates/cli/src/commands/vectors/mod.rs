@@ -38,7 +38,7 @@ fn on_threads<T: Send>(measured: &MeasuredArgs, work: impl FnOnce() -> T + Send)
 /// Writes the timings to the file asked for, or prints them.
 fn write_timings(measured: &MeasuredArgs, timings: &Value) -> anyhow::Result<()> {
     match &measured.timings {
-        None => output::json_line(timings),
+        None => output::json_line("latewood.timings.1", timings),
         Some(path) => {
             fs::write(path, format!("{timings:#}\n")).with_context(|| format!("cannot write {}", path.display()))
         }
