@@ -1,0 +1,46 @@
+//! From a question to a prompt for a language model: passages found, each with a number to cite, within a budget of tokens.
+//!
+//! `cargo run --release -p latewood --features embedded --example rag_prompt -- FOLDER QUESTION`
+
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use latewood::encoder::{ColbertEncoder, Encoder};
+use latewood::{Hit, Location, SearchOptions, SyncOptions, TextIndex};
+
+/// Tokens of all passages together, by the count of the search model; that of your language model will be much the same.
+const BUDGET: usize = 1500;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let (Some(folder), Some(question)) = (args.next(), args.next()) else {
+        return Err("usage: rag_prompt FOLDER QUESTION".into());
+    };
+    let encoder = Arc::new(ColbertEncoder::embedded()?);
+    let index = TextIndex::open_or_create(Location::find(Some(Path::new(&folder)), None)?, encoder.clone())?;
+    index.sync(&SyncOptions::default(), &())?;
+    let hits = index.reader()?.search(&question, &SearchOptions::new(20))?.hits;
+    println!("{}", prompt(&question, &hits, &*encoder));
+    Ok(())
+}
+
+/// Instructions, numbered passages, question.
+fn prompt(question: &str, hits: &[Hit], encoder: &dyn Encoder) -> String {
+    let mut prompt = String::from(
+        "Answer from these passages alone, and cite them by their numbers. If they do not say it, say so.\n",
+    );
+    let mut left = BUDGET;
+    for (hit, number) in hits.iter().zip(1..) {
+        let tokens = encoder.count_tokens(&hit.passage.text);
+        if tokens > left {
+            break;
+        }
+        left -= tokens;
+        let passage = &hit.passage;
+        let place = format!("{}, lines {}-{}", passage.path, passage.lines.start(), passage.lines.end());
+        prompt += &format!("\n[{number}] {place}\n{}\n", passage.text.trim_end());
+    }
+    prompt + &format!("\nQuestion: {question}\n")
+}
