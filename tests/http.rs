@@ -404,7 +404,9 @@ fn keys_say_who_may_do_what() {
 #[test]
 fn too_much_at_once_is_turned_away_and_nothing_is_stuck() {
     let dir = documents();
-    let server = Server::with(dir.path(), |command| _ = command.args([".", "--max-requests", "1", "--max-body", "1"]));
+    // A time that is enough on a machine with other work, too.
+    let options = [".", "--max-requests", "1", "--max-body", "1", "--timeout", "600"];
+    let server = Server::with(dir.path(), |command| _ = command.args(options));
     // A client that is slow with its body keeps nobody out.
     let mut slow = server.connect();
     let head = server.head("POST", "/v1/search", "Content-Type: application/json\r\nContent-Length: 18\r\n");
@@ -412,10 +414,11 @@ fn too_much_at_once_is_turned_away_and_nothing_is_stuck() {
     slow.write_all(b"{\"query\": ").unwrap();
     assert_eq!(server.post("/v1/search", &json!({ "query": "honey" })).status, 200);
     // Texts that take a while.
-    let texts: Vec<String> = (0..1000).map(|n| format!("{n} {}", "the rings of an old oak ".repeat(30))).collect();
+    let texts: Vec<String> = (0..300).map(|n| format!("{n} {}", "the rings of an old oak ".repeat(30))).collect();
     let body = json!({ "query": "oak", "texts": texts }).to_string();
     let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     let mut long = server.connect();
+    long.set_read_timeout(None).unwrap();
     long.write_all(format!("{}{body}", server.head("POST", "/rerank", &more)).as_bytes()).unwrap();
     let counted = || server.get("/metrics").body.contains("latewood_requests_in_flight 1\n");
     assert!((0..10_000).any(|_| counted()), "the request is under way");
@@ -423,7 +426,7 @@ fn too_much_at_once_is_turned_away_and_nothing_is_stuck() {
     assert_eq!((busy.status, &*busy.code()), (429, "busy"));
     assert!(busy.head.to_lowercase().contains("retry-after: 1"), "{}", busy.head);
     assert_eq!((server.get("/healthz").status, server.get("/v1/indexes").status), (200, 200), "looking is not limited");
-    assert_eq!(read(long).json().as_array().unwrap().len(), 1000);
+    assert_eq!(read(long).json().as_array().unwrap().len(), 300);
     slow.write_all(b"\"honey\"}").unwrap();
     assert_eq!(read(slow).status, 200);
     assert_eq!(server.post("/v1/search", &json!({ "query": "honey" })).status, 200);
