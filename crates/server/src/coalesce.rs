@@ -11,6 +11,7 @@ use latewood::Error;
 use latewood::encoder::Encoder;
 use latewood::engine::QueryEmbeddings;
 use tokio::sync::{Semaphore, oneshot};
+use tracing::Instrument;
 
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -50,6 +51,13 @@ impl QueryEncoder {
             return Err(ApiError::new(StatusCode::BAD_REQUEST, "query_too_long", text));
         }
         let start = Instant::now();
+        let encoded = self.answers(queries).instrument(tracing::info_span!("encode", queries = queries.len())).await?;
+        let time = start.elapsed();
+        self.metrics.stage("encode", time);
+        Ok((encoded, time))
+    }
+
+    async fn answers(self: &Arc<Self>, queries: &[String]) -> Result<Vec<QueryEmbeddings>, ApiError> {
         let answers: Vec<_> = queries.iter().map(|query| self.enqueue(query)).collect();
         let mut encoded = Vec::with_capacity(queries.len());
         for mut answer in answers {
@@ -65,9 +73,7 @@ impl QueryEncoder {
             };
             encoded.push(answer.map_err(|e| ApiError::internal(&e))??);
         }
-        let time = start.elapsed();
-        self.metrics.stage("encode", time);
-        Ok((encoded, time))
+        Ok(encoded)
     }
 
     fn enqueue(&self, query: &str) -> oneshot::Receiver<Answer> {

@@ -4,14 +4,14 @@ use std::any::Any;
 use std::time::Instant;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tower_http::request_id::RequestId;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
 use crate::error::ApiError;
 use crate::state::AppState;
@@ -148,14 +148,20 @@ pub(crate) fn panicked(_: Box<dyn Any + Send>) -> Response {
     ApiError::internal(&"the request made the server panic: this is a bug").into_response()
 }
 
-/// Logs each request, with its id.
-pub(crate) async fn traced(request: Request, next: Next) -> Response {
+/// Logs each request, with its id, and gives it a span, in which are those of its stages.
+pub(crate) async fn traced(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok()).unwrap_or("");
-    let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    let (method, path) = (request.method(), request.uri().path());
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let span = tracing::info_span!("request", id, %method, path, route, status = field::Empty);
+    if let Some(parent) = state.span_parent() {
+        parent(&span, request.headers());
+    }
     async move {
         let start = Instant::now();
         let response = next.run(request).await;
-        tracing::info!(status = response.status().as_u16(), ms = start.elapsed().as_secs_f64() * 1e3);
+        Span::current().record("status", response.status().as_u16());
+        tracing::info!(ms = start.elapsed().as_secs_f64() * 1e3);
         response
     }
     .instrument(span)

@@ -14,6 +14,8 @@ use latewood::ingest::PassageOptions;
 use latewood::{DocumentWriter, Error, NewDocument, Put, Reader, Source, SyncOptions, TextIndex};
 use rayon::ThreadPool;
 use tokio_util::task::TaskTracker;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::error::ApiError;
 use crate::metrics::{IndexFigures, Metrics};
@@ -42,6 +44,8 @@ struct Job {
     work: Work,
     /// Whether a client waits for its end: then it is finished even when the server stops.
     awaited: bool,
+    /// From when it began to wait to its end, within the span of the request.
+    span: Span,
 }
 
 /// What all indexes share for writing.
@@ -181,7 +185,8 @@ impl Served {
         }
         // Not before it is taken: a task that nobody works at would never end.
         let task = task();
-        queue.jobs.push_back(Job { task: task.clone(), work, awaited });
+        let span = tracing::info_span!("write", index = self.name, task = task.state().id, documents = work.len());
+        queue.jobs.push_back(Job { task: task.clone(), work, awaited, span });
         if !std::mem::replace(&mut queue.busy, true) {
             let own = self.clone();
             self.writers.tracker.spawn_blocking(move || own.work_off());
@@ -247,21 +252,36 @@ impl Served {
 
     fn write(&self, part: Vec<Taken>) {
         part.iter().for_each(|taken| taken.job.task.update(|state| state.status = TaskStatus::Running));
+        let span = self.commit_span(&part).entered();
+        let failed = |error: &ApiError| _ = span.record("error", error.message());
         if let [Taken { job: Job { task, work: Work::Sync, .. }, .. }] = &part[..] {
-            task.finish(self.write_sync(task));
+            task.finish(self.write_sync(task).inspect_err(failed));
             return;
         }
         let start = Instant::now();
         let tasks: Vec<Arc<Task>> = part.iter().map(|taken| taken.job.task.clone()).collect();
-        if let Err(error) = self.write_part(part) {
+        if let Err(error) = self.write_part(part).inspect_err(failed) {
             fail(&tasks, &error);
         }
         self.writers.metrics.commit_seconds.observe(start.elapsed().as_secs_f64());
     }
 
+    /// The span of a part: within that of its first job, and linked to those of the others.
+    fn commit_span(&self, part: &[Taken]) -> Span {
+        let documents: usize = part.iter().map(|taken| taken.changes.len()).sum();
+        let parent = part.first().and_then(|first| first.job.span.id());
+        let (index, writes) = (&self.name, part.len());
+        let span = tracing::info_span!(
+            parent: parent, "commit", index, writes, documents, passages = Empty, generation = Empty, error = Empty
+        );
+        part.iter().skip(1).for_each(|other| _ = span.follows_from(&other.job.span));
+        span
+    }
+
     fn write_sync(&self, task: &Task) -> Result<(), ApiError> {
         let report = self.index.sync(&SyncOptions::default(), task)?;
         let generation = self.refresh()?.info().generation;
+        Span::current().record("passages", report.passages).record("generation", generation);
         task.update(|state| {
             state.done = state.total;
             state.written = Written {
@@ -290,6 +310,8 @@ impl Served {
         }
         writer.commit(&())?;
         let generation = self.refresh()?.info().generation;
+        let passages: usize = finished.iter().map(|(_, written, ..)| written.passages).sum();
+        Span::current().record("passages", passages).record("generation", generation);
         for (job, written, count, error) in finished {
             self.writers.metrics.documents_written.inc_by(count);
             job.task.update(|state| {

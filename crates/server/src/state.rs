@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use latewood::device::Opened;
 use latewood::encoder::{CachedQueries, Encoder};
 use latewood::engine::IndexOptions;
@@ -15,6 +15,7 @@ use latewood::{Location, Reader, TextIndex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use crate::auth::Keys;
 use crate::coalesce::QueryEncoder;
@@ -96,6 +97,9 @@ pub struct ServerOptions {
     pub hosts: Option<Vec<String>>,
     /// Other sites whose pages may ask (CORS): `https://example.org`, or `*`. None unless said.
     pub allowed_origins: Vec<String>,
+    /// Told of each request's span before it begins, with the request's headers: they may name the span's parent, where spans
+    /// are collected from several programs.
+    pub span_parent: Option<fn(&Span, &HeaderMap)>,
 }
 
 /// A server's state. Cheap to clone.
@@ -301,21 +305,25 @@ impl AppState {
         tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
     }
 
-    /// Runs `work`, which encodes texts; it is told when nobody waits for it any more.
+    /// Runs `work`, which encodes so many texts; it is told when nobody waits for it any more.
     pub(crate) async fn encode<T: Send + 'static>(
         &self,
+        texts: usize,
         work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let (permits, pool) = self.0.encoding.clone();
-        let permit = permits.acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
-        let gone = Arc::new(AtomicBool::new(false));
-        // Dropped with this future, when the client goes or its time is over.
-        let _waiting = Waiting(gone.clone());
-        let work = move || {
-            let _permit = permit;
-            pool.install(|| work(&|| gone.load(Ordering::Relaxed)))
+        let encode = async move {
+            let permit = permits.acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
+            let gone = Arc::new(AtomicBool::new(false));
+            // Dropped with this future, when the client goes or its time is over.
+            let _waiting = Waiting(gone.clone());
+            let work = move || {
+                let _permit = permit;
+                pool.install(|| work(&|| gone.load(Ordering::Relaxed)))
+            };
+            tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
         };
-        tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
+        encode.instrument(tracing::info_span!("encode", texts)).await
     }
 
     /// Runs `work`, which looks at indexes and computes nothing.
@@ -377,6 +385,10 @@ impl AppState {
 
     pub(crate) fn allowed_origins(&self) -> &[String] {
         &self.0.options.allowed_origins
+    }
+
+    pub(crate) fn span_parent(&self) -> Option<fn(&Span, &HeaderMap)> {
+        self.0.options.span_parent
     }
 
     pub(crate) fn in_flight(&self) -> &Arc<Semaphore> {

@@ -175,7 +175,7 @@ pub(crate) async fn embeddings(
         let text = format!("dimensions is {dimensions}, and this server's model gives {dim}");
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "dimension_mismatch", text));
     }
-    let encoded = state.encode(move |stopped| encode(&*encoder, side, &texts, stopped)).await?;
+    let encoded = state.encode(texts.len(), move |stopped| encode(&*encoder, side, &texts, stopped)).await?;
     let tokens = encoded.iter().map(|encoded| encoded.tokens).sum();
     let object = |(index, encoded): (usize, Encoded)| {
         let shape = [encoded.values.len() / dim, dim];
@@ -217,7 +217,7 @@ pub(crate) async fn embed_all(
     let (texts, encoder) = (inputs.read(&state)?, state.encoder().clone());
     let dim = encoder.dim();
     let side = input_type.unwrap_or(InputType::Document);
-    let encoded = state.encode(move |stopped| encode(&*encoder, side, &texts, stopped)).await?;
+    let encoded = state.encode(texts.len(), move |stopped| encode(&*encoder, side, &texts, stopped)).await?;
     Ok(Json(encoded.iter().map(|encoded| rows(&encoded.values, dim)).collect()))
 }
 

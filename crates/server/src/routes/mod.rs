@@ -209,7 +209,7 @@ pub(crate) fn all(state: &AppState) -> Router {
         .layer(CatchPanicLayer::custom(guard::panicked))
         .layer(from_fn_with_state(state.clone(), metrics::count))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(from_fn(guard::traced))
+        .layer(from_fn_with_state(state.clone(), guard::traced))
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid));
     let router = match cors(state.allowed_origins()) {
         Some(cors) => router.layer(cors),

@@ -11,6 +11,7 @@ use latewood::engine::QueryEmbeddings;
 use latewood::score_texts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tracing::Instrument;
 use utoipa::ToSchema;
 
 use super::{RERANK, check_bytes};
@@ -232,7 +233,8 @@ async fn score(
         (None, Some(texts), None, None) => score_given(state, texts, query).await,
         (None, None, index, Some(ids)) => {
             let served = state.index(index.as_deref().unwrap_or(super::search::DEFAULT_INDEX))?;
-            check_count(ids.len(), state.limits().documents)?;
+            let documents = ids.len();
+            check_count(documents, state.limits().documents)?;
             let rerank = move |reader: &latewood::Reader| {
                 let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
                 let hits = reader.rerank(&query[0], &wanted)?;
@@ -246,7 +248,7 @@ async fn score(
                 // Nothing was read: it is all in the index.
                 Ok((scored.collect(), 0))
             };
-            state.read(&served, rerank).await
+            state.read(&served, rerank).instrument(tracing::info_span!("rerank", index = served.name, documents)).await
         }
         _ => Err(ApiError::bad_request("give \"documents\", or \"texts\", or \"index\" and \"ids\"")),
     }
@@ -261,7 +263,7 @@ async fn score_given(
     check_bytes(&texts, state.limits().text_bytes)?;
     let encoder = state.encoder().clone();
     state
-        .encode(move |stopped| {
+        .encode(texts.len(), move |stopped| {
             let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
             let scores = score_texts(&*encoder, &query[0], &borrowed, stopped)?;
             let tokens = borrowed.iter().map(|text| encoder.count_tokens(text)).sum();

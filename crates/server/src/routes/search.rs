@@ -3,11 +3,13 @@
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use latewood::engine::QueryEmbeddings;
+use latewood::engine::{QueryEmbeddings, Timings};
 use latewood::{Answer, Filter, Hit, SearchOptions, TokenMatch};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
+use tracing::Instrument;
+use tracing::field::Empty;
 use utoipa::ToSchema;
 
 use super::{Lines, SEARCH, Span, read_path};
@@ -292,13 +294,46 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         answers.iter_mut().for_each(|answer| answer.encode = encode);
         Ok(answers)
     };
-    let answers = state.read(&served, search).await?;
+    let span = tracing::info_span!(
+        "search",
+        index,
+        queries = asked,
+        k,
+        candidates = Empty,
+        rescored = Empty,
+        hits = Empty,
+        centroids_ms = Empty,
+        gather_ms = Empty,
+        prune_ms = Empty,
+        rescore_ms = Empty,
+        refine_ms = Empty
+    );
+    let answers = state.read(&served, search).instrument(span.clone()).await?;
+    tell(&span, &answers);
     answers.iter().for_each(|answer| state.metrics().search(&answer.search));
     let mut found: Vec<Found> = answers.into_iter().map(Found::from).collect();
     match found.pop() {
         Some(only) if one => Ok(SearchResponse::One(only)),
         last => Ok(SearchResponse::Many(FoundMany { results: found.into_iter().chain(last).collect() })),
     }
+}
+
+/// Tells a search's span its figures, all queries together.
+fn tell(span: &tracing::Span, answers: &[Answer]) {
+    if span.is_disabled() {
+        return;
+    }
+    let sum = |of: fn(&Answer) -> usize| answers.iter().map(of).sum::<usize>();
+    span.record("candidates", sum(|answer| answer.candidates));
+    span.record("rescored", sum(|answer| answer.rescored));
+    span.record("hits", sum(|answer| answer.hits.len()));
+    let ms =
+        |of: fn(&Timings) -> Duration| answers.iter().map(|answer| of(&answer.search).as_secs_f64() * 1e3).sum::<f64>();
+    span.record("centroids_ms", ms(|timings| timings.centroids));
+    span.record("gather_ms", ms(|timings| timings.gather));
+    span.record("prune_ms", ms(|timings| timings.prune));
+    span.record("rescore_ms", ms(|timings| timings.rescore));
+    span.record("refine_ms", ms(|timings| timings.refine));
 }
 
 type Given = (Option<String>, Option<Vec<String>>, Option<Matrix>, Option<Vec<Matrix>>);
