@@ -7,7 +7,10 @@ mod commands;
 mod hits;
 #[cfg(feature = "hub")]
 mod hub;
+mod log;
 mod model;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod progress;
 

@@ -1,6 +1,6 @@
 //! `latewood serve`, `latewood mcp`, `latewood openapi`
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use latewood::device::{Device, Opened};
 use latewood::{Location, TextIndex};
 use latewood_server::{AppState, Keys, Right, ServerOptions};
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, EncoderArgs, McpArgs, ServeArgs};
+use crate::log::Log;
 use crate::model;
 
 /// The index of the folder that is served.
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
             own.addr
         );
     }
-    log(own);
+    let log = Log::start(own.log_json)?;
     // The address first: a taken port should be known before an hour of indexing.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the server")?;
@@ -42,6 +42,7 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
     let served = runtime.block_on(latewood_server::serve(listener, state, stopped()));
     // What still computes then has nobody who waits for it.
     runtime.shutdown_background();
+    log.finish();
     served.context("the server failed")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -86,6 +87,8 @@ fn options(own: &ServeArgs) -> anyhow::Result<ServerOptions> {
     options.limits.body_bytes = own.max_body as usize * 1_000_000;
     options.limits.request_time = Duration::from_secs(own.timeout.into());
     options.keys = keys()?;
+    #[cfg(feature = "otel")]
+    (options.span_parent = Some(crate::otel::parent));
     if options.keys.is_empty() && own.addr.ip().is_loopback() {
         let own_names = ["localhost", "127.0.0.1", "[::1]"].map(String::from);
         options.hosts = Some(own_names.into_iter().chain(own.allow_host.iter().cloned()).collect());
@@ -103,17 +106,6 @@ fn keys() -> anyhow::Result<Keys> {
         }
     }
     Ok(keys)
-}
-
-/// Logs to stderr. What a request does is logged where RUST_LOG asks for it.
-fn log(own: &ServeArgs) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if own.log_json {
-        log.json().init();
-    } else {
-        log.with_ansi(io::stderr().is_terminal()).init();
-    }
 }
 
 /// Ends at Ctrl-C or, on Unix, at the signal that service managers send.
