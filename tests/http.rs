@@ -127,6 +127,11 @@ fn a_folder_is_searched_and_what_is_wrong_is_said() {
     let request =
         json!({ "query": "honey", "k": null, "mode": null, "filter": null, "explain": null, "queries": null });
     assert_eq!(server.post("/v1/search", &request).status, 200);
+    // And a whole number is one however it is written.
+    for k in ["2.0", "2e0", "2"] {
+        let found = server.post_text("/v1/search", &format!("{{\"query\": \"honey\", \"k\": {k}}}")).json();
+        assert_eq!(found["hits"].as_array().unwrap().len(), 2, "{k}");
+    }
 }
 
 #[test]
@@ -341,6 +346,8 @@ fn reranking_speaks_the_shapes_of_others() {
         (json!({ "query": "x", "documents": [] }), "nothing to put in order"),
         (json!({ "query": "x", "documents": [{ "body": 1 }] }), "documents[0]"),
         (json!({ "query": "x", "documents": ["y"], "top_n": 0 }), "top_n"),
+        (json!({ "query": "x", "documents": ["y"], "top_n": 1, "top_k": 0 }), "top_k"),
+        (json!({ "query": "x", "documents": ["y"], "top_n": 1.5 }), "1.5 is not a whole number"),
         (json!({ "query": " ", "documents": ["y"] }), "empty"),
     ] {
         let answer = server.post("/rerank", &request);

@@ -3,8 +3,9 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 
 use crate::error::ApiError;
 
@@ -28,6 +29,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 /// A field that may also be null, which many clients send for what is not set.
 pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(value: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
+/// A whole number, or null, however it is written: to JSON 10.0 is one.
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(value: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(value)?.map(to_whole).transpose()
+}
+
+/// `number` as a whole one from 0; one that is too large for any use as the largest.
+pub(crate) fn to_whole<E: de::Error, T: TryFrom<u64>>(number: Number) -> Result<T, E> {
+    let written_as_float = |x: f64| (x.fract() == 0.0 && x >= 0.0).then_some(x as u64);
+    let whole = number.as_u64().or_else(|| number.as_f64().and_then(written_as_float));
+    let error = || E::custom(format!("{number} is not a whole number from 0, or too large"));
+    whole.and_then(|whole| T::try_from(whole).ok()).ok_or_else(error)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -5,9 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 use half::f16;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
+
+use crate::json::{or_default, to_whole};
 
 /// A matrix `[n, dim]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,13 +34,21 @@ enum Dtype {
 #[serde(deny_unknown_fields)]
 struct Packed {
     /// Little-endian numbers, row after row, in base64.
+    #[schema(pattern = "^[A-Za-z0-9+/]*={0,2}$")]
     base64: String,
     /// Rows and values a row.
+    #[serde(deserialize_with = "shape")]
     #[schema(value_type = Vec<u32>, min_items = 2, max_items = 2)]
     shape: [usize; 2],
     /// The numbers: f32 unless said.
-    #[serde(default, deserialize_with = "crate::json::or_default")]
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
     dtype: Dtype,
+}
+
+fn shape<'de, D: Deserializer<'de>>(value: D) -> Result<[usize; 2], D::Error> {
+    let [rows, dim] = <[Number; 2]>::deserialize(value)?;
+    Ok([to_whole(rows)?, to_whole(dim)?])
 }
 
 /// `values` as little-endian bytes in base64.

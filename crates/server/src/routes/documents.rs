@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::description::metadata;
 use super::tasks::{WaitQuery, answer};
 use super::{DOCUMENTS, Lines, Span, read_path};
 use crate::error::{ApiError, ErrorBody};
@@ -34,7 +35,12 @@ pub(crate) struct AddRequest {
 #[serde(deny_unknown_fields)]
 struct DocumentInput {
     /// The caller's key.
-    #[schema(min_length = 1, max_length = 512, example = "kiln-1")]
+    #[schema(
+        min_length = 1,
+        max_length = 512,
+        pattern = r"^(?!(.*/)?\.{1,2}(/|$))[^\x00-\x1f\x7f-\x9f]+$",
+        example = "kiln-1"
+    )]
     id: String,
     /// Its title, if it is not in the text.
     title: Option<String>,
@@ -49,7 +55,7 @@ struct DocumentInput {
     embeddings: Option<Matrix>,
     /// What filters may ask for: numbers, strings, true, false, null, or lists of them.
     #[serde(default, deserialize_with = "or_default")]
-    #[schema(value_type = Object)]
+    #[schema(schema_with = metadata)]
     metadata: Map<String, Value>,
 }
 

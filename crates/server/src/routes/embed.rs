@@ -6,19 +6,29 @@ use axum::http::StatusCode;
 use latewood::encoder::{EncodedDocument, EncodedQuery, Encoder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
 
+use super::description::texts;
 use super::{EMBED, check_bytes};
 use crate::error::{ApiError, ErrorBody};
-use crate::json::{Body, or_default};
+use crate::json::{Body, or_default, whole};
 use crate::matrix;
 use crate::state::AppState;
 
 /// One text, or several.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a text or a list of texts is expected")]
 enum Texts {
     One(String),
     Many(Vec<String>),
+}
+
+fn any_texts() -> Schema {
+    texts(Object::with_type(Type::String))
+}
+
+fn texts_of_words() -> Schema {
+    texts(ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"\S")).build())
 }
 
 impl Texts {
@@ -58,6 +68,7 @@ enum Encoding {
 /// Texts to be encoded, as in OpenAI's interface, and which of the two they are.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct EmbeddingsRequest {
+    #[schema(schema_with = texts_of_words)]
     input: Texts,
     /// `query` or `document`. A late-interaction model has a vector for each token and none for the text: that it is
     /// wanted so must be said.
@@ -68,6 +79,8 @@ pub(crate) struct EmbeddingsRequest {
     #[schema(nullable)]
     encoding_format: Encoding,
     /// Values a row; the model's own, if it is said.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(minimum = 1)]
     dimensions: Option<usize>,
     /// Accepted and ignored: the server has one model.
     #[allow(dead_code, reason = "a part of the interface")]
@@ -200,6 +213,7 @@ fn rows(values: &[f32], dim: usize) -> Vec<Vec<f32>> {
 /// Texts to be encoded, as in text-embeddings-inference.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct EmbedAllRequest {
+    #[schema(schema_with = texts_of_words)]
     inputs: Texts,
     /// `query` or `document`; documents unless said.
     input_type: Option<InputType>,
@@ -224,6 +238,7 @@ pub(crate) async fn embed_all(
 /// Texts to be taken apart.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct TokenizeRequest {
+    #[schema(schema_with = any_texts)]
     inputs: Texts,
     /// Whether to list special tokens, too.
     #[schema(default = true)]

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::tasks::{WaitQuery, answer};
-use super::{INDEXES, read_path};
+use super::{INDEXES, description, read_path};
 use crate::error::{ApiError, ErrorBody};
-use crate::json::{Body, or_default};
+use crate::json::{Body, or_default, whole};
 use crate::served::Served;
 use crate::state::AppState;
 use crate::tasks::TaskState;
@@ -27,7 +27,8 @@ pub(crate) struct NewIndex {
     #[schema(pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "notes")]
     name: String,
     /// Bits a dimension that tokens are kept in: 1, 2 or 4.
-    #[schema(default = 4, minimum = 1, maximum = 4)]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(schema_with = description::bits)]
     bits: Option<u32>,
     /// Whether to keep four more bits a dimension, read for the best hits only.
     #[serde(default, deserialize_with = "or_default")]

@@ -1,5 +1,6 @@
 //! The routes, and what every request goes through.
 
+mod description;
 pub(crate) mod documents;
 mod embed;
 pub(crate) mod indexes;
@@ -21,12 +22,12 @@ use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
-use utoipa::{Modify, OpenApi as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::state::AppState;
 use crate::{auth, guard, mcp, metrics};
 
@@ -41,55 +42,6 @@ const TASKS: &str = "Tasks";
 const OPERATIONS: &str = "Operations";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-#[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "Latewood",
-        description = "Late-interaction search over HTTP: indexes of documents, searches with reasons, reranking and token \
-                       embeddings in the shapes that clients already speak.",
-        license(name = "Apache-2.0", identifier = "Apache-2.0")
-    ),
-    components(schemas(ErrorBody)),
-    modifiers(&BearerKey),
-    security((), ("bearer" = []))
-)]
-struct Document;
-
-struct BearerKey;
-
-impl utoipa::Modify for BearerKey {
-    fn modify(&self, openapi: &mut OpenApi) {
-        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("A key, where the server has any: one that may read, or one that may write."))
-            .build();
-        let components = openapi.components.get_or_insert_with(Default::default);
-        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
-    }
-}
-
-/// What every route may answer: the codes are in the crate's documentation.
-struct Errors;
-
-impl utoipa::Modify for Errors {
-    fn modify(&self, openapi: &mut OpenApi) {
-        use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
-        let error = |text: &str| {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
-            ResponseBuilder::new().description(text).content("application/json", content).build()
-        };
-        for item in openapi.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten();
-            for operation in operations {
-                let responses = &mut operation.responses.responses;
-                responses.insert("4XX".into(), error("The request cannot be answered: `code` says why").into());
-                responses.insert("5XX".into(), error("The server cannot answer: `code` says why").into());
-            }
-        }
-    }
-}
 
 /// Lines of a text, from 1.
 #[derive(Debug, Serialize, ToSchema)]
@@ -179,9 +131,7 @@ fn open() -> OpenApiRouter<AppState> {
 /// What all routes are.
 pub(crate) fn openapi() -> OpenApi {
     let all = [reading(), looking(), writing(), open()].into_iter();
-    let mut openapi = all.fold(OpenApiRouter::with_openapi(Document::openapi()), OpenApiRouter::merge).into_openapi();
-    Errors.modify(&mut openapi);
-    openapi
+    description::complete(all.fold(OpenApiRouter::new(), OpenApiRouter::merge).into_openapi())
 }
 
 /// All routes over `state`.

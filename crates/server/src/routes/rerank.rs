@@ -16,14 +16,14 @@ use utoipa::ToSchema;
 
 use super::{RERANK, check_bytes};
 use crate::error::ApiError;
-use crate::json::{Body, or_default};
+use crate::json::{Body, or_default, whole};
 use crate::state::AppState;
 
 /// Texts to be put in order. Give `documents`, `texts`, or `index` and `ids`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct RerankRequest {
     /// What they are to fit.
-    #[schema(example = "how hot is a kiln?")]
+    #[schema(pattern = r"\S", example = "how hot is a kiln?")]
     query: String,
     /// As Cohere and Jina have it: texts, or objects with a `text`.
     #[schema(min_items = 1)]
@@ -37,9 +37,11 @@ pub(crate) struct RerankRequest {
     #[schema(min_items = 1)]
     ids: Option<Vec<String>>,
     /// How many to return; all unless said.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1)]
     top_n: Option<usize>,
     /// Another name of `top_n`.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1)]
     top_k: Option<usize>,
     /// Whether to return their texts.
@@ -178,10 +180,12 @@ pub(crate) async fn rerank(
     body: Body<RerankRequest>,
 ) -> Result<Json<RerankResponse>, ApiError> {
     let Body(request) = body;
-    let top_n = request.top_n.or(request.top_k);
-    if top_n == Some(0) {
-        return Err(ApiError::bad_request("top_n is 0: it must be at least 1"));
+    for (name, count) in [("top_n", request.top_n), ("top_k", request.top_k)] {
+        if count == Some(0) {
+            return Err(ApiError::bad_request(format!("{name} is 0: it must be at least 1")));
+        }
     }
+    let top_n = request.top_n.or(request.top_k);
     let bare = request.texts.is_some();
     let with_text = request.return_documents || request.return_text;
     let (query, raw) = (request.query.clone(), request.raw_scores);

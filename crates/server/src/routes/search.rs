@@ -12,9 +12,10 @@ use tracing::Instrument;
 use tracing::field::Empty;
 use utoipa::ToSchema;
 
+use super::description::{FilterSchema, Words};
 use super::{Lines, SEARCH, Span, read_path};
 use crate::error::{ApiError, ErrorBody};
-use crate::json::{Body, or_default};
+use crate::json::{Body, or_default, whole};
 use crate::matrix::Matrix;
 use crate::state::AppState;
 
@@ -31,10 +32,10 @@ const EXPLAINED_HITS: usize = 1000;
 #[serde(deny_unknown_fields)]
 pub(crate) struct SearchRequest {
     /// What is looked for, in words.
-    #[schema(example = "how hot is a kiln?")]
+    #[schema(pattern = r"\S", example = "how hot is a kiln?")]
     query: Option<String>,
     /// Several at once.
-    #[schema(min_items = 1, max_items = 100)]
+    #[schema(value_type = Option<Vec<Words>>, min_items = 1, max_items = 100)]
     queries: Option<Vec<String>>,
     /// A query encoded by the index's model; a row's norm is its weight.
     embeddings: Option<Matrix>,
@@ -42,11 +43,12 @@ pub(crate) struct SearchRequest {
     #[schema(min_items = 1, max_items = 100)]
     embeddings_batch: Option<Vec<Matrix>>,
     /// Passages wanted.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1000, default = 10)]
     k: Option<usize>,
     /// Which documents may be found: `{"lang": "rust", "stars": {"$gte": 100}, "path": {"$glob": "docs/**"}}`; also $or, $and,
     /// $not, $ne, $gt, $lt, $lte, $in, $nin, $exists.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<FilterSchema>)]
     filter: Option<Map<String, Value>>,
     /// How to find passages.
     #[serde(default, deserialize_with = "or_default")]

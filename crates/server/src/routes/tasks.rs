@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+use utoipa::openapi::Ref;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{TASKS, read_path};
@@ -42,6 +44,19 @@ impl WaitQuery {
 pub(crate) struct TaskList {
     /// The newest first.
     tasks: Vec<TaskState>,
+}
+
+/// An event of a stream that follows a task.
+#[derive(ToSchema)]
+pub(crate) struct TaskEvent {
+    #[schema(schema_with = state_as_text)]
+    #[allow(dead_code, reason = "it is there to be described")]
+    data: String,
+}
+
+fn state_as_text() -> Schema {
+    let text = ObjectBuilder::new().schema_type(Type::String).description(Some("The task's state, as JSON."));
+    text.content_media_type("application/json").content_schema(Some(Ref::from_schema_name("TaskState"))).into()
 }
 
 /// What a request that makes a task is told.
@@ -90,7 +105,7 @@ pub(crate) async fn cancel(
 
 /// Follow a task: an event for each change of its state, until it has ended
 #[utoipa::path(get, path = "/v1/tasks/{task}/events", operation_id = "follow_task", tag = TASKS, params(("task" = u64, Path)), responses(
-    (status = 200, content_type = "text/event-stream", body = String, description = "`data:` is the task's state")
+    (status = 200, content_type = "text/event-stream", body = TaskEvent, description = "Events, as the schema has one of them: `data:` is the task's state")
 ))]
 pub(crate) async fn events(
     State(state): State<AppState>,
