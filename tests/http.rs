@@ -20,6 +20,12 @@ fn with_data(dir: &tempfile::TempDir) -> Server {
     Server::with(dir.path(), |command| _ = command.args([".", "--data", "data"]))
 }
 
+/// The same, what it logs in a file.
+fn with_data_and_log(dir: &tempfile::TempDir) -> Server {
+    let log = fs::File::create(dir.path().join("log")).unwrap();
+    Server::with(dir.path(), |command| _ = command.args([".", "--data", "data"]).stderr(log))
+}
+
 /// With an index "notes" of two documents.
 fn with_notes(dir: &tempfile::TempDir) -> Server {
     let server = with_data(dir);
@@ -214,12 +220,41 @@ fn a_damaged_index_does_not_keep_others_from_being_served() {
             fs::write(entry, "damaged").unwrap();
         }
     }
-    let server = with_data(&dir);
+    let server = with_data_and_log(&dir);
     let indexes = server.get("/v1/indexes").json();
     assert_eq!(indexes["indexes"][0]["name"], "default");
     assert!(indexes["indexes"][1]["error"].as_str().unwrap().contains("log says why"), "{indexes}");
-    assert_eq!(server.get("/v1/indexes/notes").code(), "index_unavailable");
+    for _ in 0..3 {
+        let answer = server.get("/v1/indexes/notes");
+        assert_eq!((answer.status, &*answer.code()), (503, "index_unavailable"));
+    }
     assert_eq!(found(&server, "default", &json!({ "query": "honey", "k": 1 })), ["guide/bees.html"]);
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.lines().count() == 1 && log.contains("damaged"), "it is said once: {log}");
+}
+
+#[test]
+fn an_index_that_cannot_be_deleted_is_not_lost() {
+    let dir = documents();
+    drop(with_notes(&dir));
+    let server = with_data_and_log(&dir);
+    let folder = dir.path().join("data/notes");
+    // Another process is writing.
+    let lock = fs::File::open(folder.join("write.lock")).unwrap();
+    lock.lock().unwrap();
+    let refused = server.delete("/v1/indexes/notes");
+    assert_eq!((refused.status, &*refused.code()), (409, "locked"));
+    assert_eq!(found(&server, "notes", &json!({ "query": "how hot is a kiln", "k": 1 })), ["kiln"]);
+    drop(lock);
+    let more = json!({ "documents": [{ "id": "oak", "text": "An oak." }] });
+    assert_eq!(server.post("/v1/indexes/notes/documents", &more).status, 200);
+    // A part of it cannot be deleted: what is left is no index.
+    fs::create_dir(folder.join("stray.lw")).unwrap();
+    assert_eq!(server.delete("/v1/indexes/notes").code(), "internal");
+    assert_eq!(server.get("/v1/indexes/notes").code(), "index_unavailable");
+    assert!(server.get("/v1/indexes").body.contains("log says why"));
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.contains("deleted in part"), "{log}");
 }
 
 #[test]

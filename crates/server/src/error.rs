@@ -133,7 +133,8 @@ impl From<engine::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
+        // Why an index is not served was logged when that was found out.
+        if self.status.is_server_error() && self.code != "index_unavailable" {
             tracing::error!(code = self.code, "{}", self.message);
         }
         let busy = matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);

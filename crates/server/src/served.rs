@@ -25,6 +25,8 @@ use crate::tasks::{Task, TaskKind, TaskStatus, Tasks, Written};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Documents of one commit.
 const PART: usize = 512;
+/// The file that makes a folder an index.
+pub(crate) const MANIFEST: &str = "manifest.lw";
 
 /// A document's turn to be written.
 #[derive(Debug)]
@@ -178,7 +180,7 @@ impl Served {
         awaited: bool,
     ) -> Result<Arc<Task>, ApiError> {
         if queue.closed {
-            return Err(ApiError::not_found(format!("index {:?} is being deleted", self.name)));
+            return Err(being_deleted(&self.name));
         }
         if self.writers.stopping.load(Ordering::Relaxed) {
             return Err(ApiError::stopping());
@@ -194,11 +196,18 @@ impl Served {
         Ok(task)
     }
 
-    /// Deletes the index from the disk.
+    /// Deletes the index from the disk. Where that fails before anything is gone, writing may go on.
     pub(crate) fn delete(&self) -> latewood::Result<()> {
         lock(&self.queue).closed = true;
         let _writing = lock(&self.writing);
-        self.index.clone().remove()
+        let removed = self.index.clone().remove();
+        lock(&self.queue).closed = removed.is_ok() || !self.is_there();
+        removed
+    }
+
+    /// Whether it is still on the disk: what it has besides is of no use without its manifest.
+    pub(crate) fn is_there(&self) -> bool {
+        self.index.path().join(MANIFEST).is_file()
     }
 
     /// Writes until nothing waits.
@@ -231,7 +240,7 @@ impl Served {
         let closed = queue.closed;
         let why = |job: &Job| {
             if closed {
-                Some(ApiError::not_found(format!("index {:?} was deleted", self.name)))
+                Some(being_deleted(&self.name))
             } else if job.task.is_cancelled() {
                 Some(EngineError::Cancelled.into())
             } else if stopping && !job.awaited {
@@ -327,6 +336,11 @@ impl Served {
         }
         Ok(())
     }
+}
+
+/// There is no such index any more, unless that fails.
+pub(crate) fn being_deleted(index: &str) -> ApiError {
+    ApiError::not_found(format!("index {index:?} is being deleted"))
 }
 
 /// Ends those tasks that have not ended.

@@ -21,7 +21,7 @@ use crate::auth::Keys;
 use crate::coalesce::QueryEncoder;
 use crate::error::ApiError;
 use crate::metrics::{IndexFigures, Metrics};
-use crate::served::{Served, Writers};
+use crate::served::{MANIFEST, Served, Writers, being_deleted};
 use crate::tasks::Tasks;
 
 /// Memory for queries that may be asked again: several thousand of them.
@@ -129,8 +129,23 @@ struct Inner {
 #[derive(Clone)]
 enum Slot {
     Open(Arc<Served>),
-    /// It cannot be opened.
+    /// It cannot be opened, which was logged.
     Broken,
+    /// It is being deleted.
+    Leaving,
+}
+
+/// The index in `slot`, that of `name`.
+fn in_slot(name: &str, slot: Option<&Slot>) -> Result<Arc<Served>, ApiError> {
+    match slot {
+        Some(Slot::Open(served)) => Ok(served.clone()),
+        Some(Slot::Broken) => {
+            let text = format!("index {name:?} cannot be opened: the server's log says why");
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_unavailable", text))
+        }
+        Some(Slot::Leaving) => Err(being_deleted(name)),
+        None => Err(ApiError::not_found(format!("there is no index {name:?}"))),
+    }
 }
 
 impl AppState {
@@ -190,7 +205,7 @@ impl AppState {
     /// Opens an index of the data folder, if that is what `folder` is.
     fn open(&self, folder: &Path) {
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if check_name(name).is_err() || !folder.join("manifest.lw").is_file() {
+        if check_name(name).is_err() || !folder.join(MANIFEST).is_file() {
             return;
         }
         let location = Location { root: None, index: folder.into(), asked: None };
@@ -248,39 +263,46 @@ impl AppState {
         Ok(served)
     }
 
-    /// Deletes an index that clients made.
+    /// Deletes an index that clients made. One that is still there as a whole when that fails goes on being served.
     pub(crate) fn delete(&self, name: &str) -> Result<(), ApiError> {
-        let served = self.index(name)?;
-        let own = self.0.options.data.as_ref().is_some_and(|data| served.index().path() == data.join(name));
-        if !own {
-            return Err(ApiError::conflict(format!(
-                "index {name:?} is not of this server's data folder: it is served, not kept"
-            )));
+        let served = {
+            let mut indexes = self.write_indexes();
+            let served = in_slot(name, indexes.get(name))?;
+            let own = self.0.options.data.as_ref().is_some_and(|data| served.index().path() == data.join(name));
+            if !own {
+                return Err(ApiError::conflict(format!(
+                    "index {name:?} is not of this server's data folder: it is served, not kept"
+                )));
+            }
+            indexes.insert(name.into(), Slot::Leaving);
+            served
+        };
+        let deleted = served.delete();
+        let mut indexes = self.write_indexes();
+        match &deleted {
+            Ok(()) => _ = indexes.remove(name),
+            Err(_) if served.is_there() => _ = indexes.insert(name.into(), Slot::Open(served)),
+            Err(error) => {
+                tracing::error!(index = name, "deleted in part, and not served any more: {error}");
+                indexes.insert(name.into(), Slot::Broken);
+            }
         }
-        self.write_indexes().remove(name);
-        Ok(served.delete()?)
+        Ok(deleted?)
     }
 
     /// The index `name`.
     pub(crate) fn index(&self, name: &str) -> Result<Arc<Served>, ApiError> {
-        let slot = self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        match slot {
-            Some(Slot::Open(served)) => Ok(served),
-            Some(Slot::Broken) => {
-                let text = format!("index {name:?} cannot be opened: the server's log says why");
-                Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_unavailable", text))
-            }
-            None => Err(ApiError::not_found(format!("there is no index {name:?}"))),
-        }
+        in_slot(name, self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).get(name))
     }
 
     /// All indexes by name; none where one cannot be opened.
     pub(crate) fn list(&self) -> Vec<(String, Option<Arc<Served>>)> {
         let one = |(name, slot)| match slot {
-            Slot::Open(served) => (name, Some(served)),
-            Slot::Broken => (name, None),
+            Slot::Open(served) => Some((name, Some(served))),
+            Slot::Broken => Some((name, None)),
+            Slot::Leaving => None,
         };
-        self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).clone().into_iter().map(one).collect()
+        self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).clone().into_iter().filter_map(one).collect()
     }
 
     pub(crate) fn figures(&self) -> Vec<(String, IndexFigures)> {
