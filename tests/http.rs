@@ -201,6 +201,15 @@ fn documents_live_in_indexes_that_clients_make() {
         assert!(answer.status == 400 && text.contains(part), "{text}");
     }
 
+    // Nothing is written of a request that is refused.
+    let second = json!({ "id": "empty", "format": "html", "text": "<title>Empty</title><script>let x;</script>" });
+    let refused = server.post(
+        "/v1/indexes/notes/documents",
+        &json!({ "documents": [{ "id": "first", "text": "A first one." }, second] }),
+    );
+    assert!(refused.status == 400 && refused.body.contains("as html it has no text"), "{}", refused.body);
+    assert_eq!(server.get("/v1/indexes/notes/documents/first").status, 404);
+
     // What was written survives the server; what is deleted does not.
     assert!(server.stop());
     let server = with_data(&dir);

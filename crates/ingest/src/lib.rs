@@ -39,5 +39,5 @@ mod walk;
 pub use error::{Error, Result, SkipReason, Skipped};
 pub use kind::Kind;
 pub use read::{Document, hash_file, read_document};
-pub use split::{Passage, PassageOptions, Split, split_text};
+pub use split::{Passage, PassageOptions, Split, has_text, split_text};
 pub use walk::{FileEntry, Walk, WalkOptions, walk};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use latewood_engine::{TokenEmbeddings, TokenEmbeddingsRef};
-use latewood_ingest::{Kind, PassageOptions, split_text};
+use latewood_ingest::{Kind, PassageOptions, has_text, split_text};
 
 use crate::catalog::{Catalog, FileRecord, Metadata, Source};
 use crate::error::{Error, Result};
@@ -68,6 +68,15 @@ impl NewDocument {
     /// # Errors
     /// When the id, the text, the metadata or the dimension is not as it must be.
     pub fn check(&self, dim: usize) -> Result<()> {
+        self.check_parts(dim)?;
+        match &self.content {
+            Content::Text { text, kind } if !has_text(*kind, text) => Err(without_text(self.id.clone(), *kind)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, but for what is known only when its text has been split.
+    fn check_parts(&self, dim: usize) -> Result<()> {
         let bad = |detail: String| Error::BadDocument { id: self.id.clone(), detail };
         if self.id.is_empty() || self.id.len() > MAX_ID || self.id.contains(char::is_control) {
             return Err(bad(format!("an id has 1 to {MAX_ID} bytes and no control characters")));
@@ -119,6 +128,10 @@ impl NewDocument {
             Content::Embeddings { rows, text } => (size_of_val(rows.view().values()) + text.len()) as u64,
         }
     }
+}
+
+fn without_text(id: String, kind: Kind) -> Error {
+    Error::BadDocument { id, detail: format!("as {kind} it has no text") }
 }
 
 fn check_metadata(metadata: &Metadata) -> Result<(), String> {
@@ -208,7 +221,7 @@ impl DocumentWriter<'_> {
     /// # Errors
     /// As [`NewDocument::check`], and when encoding fails or the disk refuses.
     pub fn put(&mut self, document: NewDocument, monitor: &dyn Monitor) -> Result<Put> {
-        document.check(self.index.encoder.dim())?;
+        document.check_parts(self.index.encoder.dim())?;
         let (hash, kind, size) = (document.hash(), document.kind(), document.size());
         if let Some(known) = self.files.get_mut(&document.id)
             && known.hash == hash
@@ -224,7 +237,7 @@ impl DocumentWriter<'_> {
                 let encoder = &self.index.encoder;
                 let split = split_text(kind, &text, &self.passages, &|text: &str| encoder.count_tokens(text));
                 if split.passages.is_empty() {
-                    return Err(Error::BadDocument { id, detail: format!("as {kind} it has no text") });
+                    return Err(without_text(id, kind));
                 }
                 let title = title.or(split.title);
                 let placed = self.intake.add(title.as_deref(), split.passages)?;

@@ -116,6 +116,14 @@ pub fn split_text(kind: Kind, text: &str, options: &PassageOptions, count_tokens
     Split { passages: passages.collect(), title }
 }
 
+/// Whether [`split_text`] finds a passage, whatever the options: of HTML, whether there is anything to read.
+pub fn has_text(kind: Kind, text: &str) -> bool {
+    match kind {
+        Kind::Html => !split_text(kind, text, &PassageOptions::default(), &|_| 1).passages.is_empty(),
+        _ => !text.trim().is_empty(),
+    }
+}
+
 fn passage(text: &str, span: Range<usize>, lines: &Lines, packed: Packed) -> Passage {
     Passage { lines: lines.of_span(&span), span, headings: packed.headings, text: text.to_owned() }
 }

@@ -28,6 +28,7 @@ fn sentences(count: usize) -> String {
 /// Checks what is promised of every split, whatever the text.
 fn check(kind: Kind, text: &str, options: &PassageOptions) {
     let passages = split(kind, text, options);
+    assert_eq!(has_text(kind, text), !passages.is_empty(), "{kind}: {text:?}");
     let mut covered = vec![false; text.len()];
     for passage in &passages {
         let span = passage.span.clone();

@@ -154,12 +154,13 @@ pub(crate) async fn add(
     let Body(AddRequest { documents }) = body;
     check_count(documents.len(), state.limits().documents)?;
     let dim = state.encoder().dim();
-    let changes = documents.into_iter().map(|document| {
+    let check = move |document: DocumentInput| {
         let document = document.read()?;
         document.check(dim)?;
         Ok(Change::Put(Box::new(document)))
-    });
-    let changes = changes.collect::<Result<Vec<_>, ApiError>>()?;
+    };
+    // All before any is written: of a request that is refused, nothing is.
+    let changes = state.look(move || documents.into_iter().map(check).collect()).await?;
     let room = state.limits().waiting_documents;
     let task = served.change(state.tasks(), TaskKind::AddDocuments, changes, wait, room)?;
     answer(&state, &task, wait).await
