@@ -289,7 +289,8 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         return Err(ApiError::bad_request(text));
     }
     let given = (request.query, request.queries, request.embeddings, request.embeddings_batch);
-    let Queries { texts, embeddings, encode, one } = queries(state, given, options.mode).await?;
+    let mode = options.mode;
+    let Queries { texts, embeddings, encode, one } = queries(state, given, mode).await?;
     let search = move |reader: &latewood::Reader| {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let mut answers = reader.search_encoded(&embeddings, &texts, &options)?;
@@ -301,6 +302,7 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         index,
         queries = asked,
         k,
+        mode = mode.name(),
         candidates = Empty,
         rescored = Empty,
         hits = Empty,
@@ -308,7 +310,8 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         gather_ms = Empty,
         prune_ms = Empty,
         rescore_ms = Empty,
-        refine_ms = Empty
+        refine_ms = Empty,
+        keywords_ms = Empty
     );
     let answers = state.read(&served, search).instrument(span.clone()).await?;
     tell(&span, &answers);
@@ -336,6 +339,7 @@ fn tell(span: &tracing::Span, answers: &[Answer]) {
     span.record("prune_ms", ms(|timings| timings.prune));
     span.record("rescore_ms", ms(|timings| timings.rescore));
     span.record("refine_ms", ms(|timings| timings.refine));
+    span.record("keywords_ms", answers.iter().map(|answer| answer.keywords.as_secs_f64() * 1e3).sum::<f64>());
 }
 
 type Given = (Option<String>, Option<Vec<String>>, Option<Matrix>, Option<Vec<Matrix>>);
