@@ -1,6 +1,6 @@
 //! From a query to ranked passages: late interaction, keywords, or both.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use latewood_engine::{DocId, Prefilter, QueryEmbeddings, SearchParams, SearchResult, Timings};
@@ -127,9 +127,12 @@ impl Reader {
         let new: Vec<Ranked> =
             new.map(|hit| Ranked { doc: hit.doc, score: 0.0, semantic: None, keyword: None }).collect();
         ranking.hits.extend(self.scored(rows, &new, new.len())?.hits);
-        let docs: Vec<DocId> = ranking.hits.iter().map(|hit| hit.doc).collect();
+        let mut scores: HashMap<DocId, f32> = first.iter().map(|hit| (hit.doc, hit.score)).collect();
+        let unknown: Vec<DocId> = known.into_iter().filter(|doc| !scores.contains_key(doc)).collect();
+        scores.extend(unknown.iter().copied().zip(keywords.scores(&words, &unknown)?));
         let most = keywords.most(&words)?;
-        for (hit, keyword) in ranking.hits.iter_mut().zip(keywords.scores(&words, &docs)?) {
+        for hit in &mut ranking.hits {
+            let keyword = scores.get(&hit.doc).copied().unwrap_or_default();
             (hit.semantic, hit.keyword) = (Some(hit.score), Some(keyword));
             hit.score = fused(hit.score, keyword, most, options.keyword_weight);
         }

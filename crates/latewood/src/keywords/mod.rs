@@ -14,6 +14,7 @@ use latewood_engine::DocId;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use tantivy::collector::{FilterCollector, TopDocs};
+use tantivy::columnar::Column;
 use tantivy::query::{Bm25StatisticsProvider, BooleanQuery, EnableScoring, Query, TermQuery};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{DocAddress, DocSet, IndexSettings, ReloadPolicy, Searcher, TantivyDocument, TantivyError, Term};
@@ -79,6 +80,8 @@ fn failed(folder: &Path, error: &TantivyError) -> Error {
 pub(crate) struct Keywords {
     folder: PathBuf,
     searcher: Searcher,
+    /// The ids of each segment's passages.
+    docs: Vec<Column<u64>>,
     index: tantivy::Index,
     fields: Fields,
 }
@@ -100,10 +103,13 @@ impl Keywords {
         let open = || {
             let (index, _) = open_files(&folder, Some(&record.meta))?;
             let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).num_warming_threads(1);
-            Ok((reader.try_into()?.searcher(), index))
+            let searcher = reader.try_into()?.searcher();
+            let docs = searcher.segment_readers().iter().map(|segment| segment.fast_fields().u64("doc"));
+            let docs = docs.collect::<tantivy::Result<_>>()?;
+            Ok((searcher, docs, index))
         };
-        let (searcher, index) = open().map_err(|e| failed(&folder, &e))?;
-        Ok(Self { searcher, index, fields: schema().1, folder })
+        let (searcher, docs, index) = open().map_err(|e| failed(&folder, &e))?;
+        Ok(Self { searcher, docs, index, fields: schema().1, folder })
     }
 
     /// The words of `query`, as they are looked for.
@@ -193,7 +199,7 @@ impl Keywords {
     }
 
     fn doc(&self, at: DocAddress) -> tantivy::Result<DocId> {
-        let docs = self.searcher.segment_reader(at.segment_ord).fast_fields().u64("doc")?;
+        let docs = &self.docs[at.segment_ord as usize];
         docs.first(at.doc_id).map(DocId).ok_or_else(|| TantivyError::InternalError("a passage has no id".into()))
     }
 
