@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Format;
+
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -60,6 +62,18 @@ pub enum SkipReason {
     /// A known kind of file that holds no text to read as it is: the kind, such as `PDF`.
     #[error("not supported: {0}")]
     Unsupported(&'static str),
+    /// A document that text has to be taken out of, and there is no extractor ([`crate::ReadOptions::extractor`]): what
+    /// people call it.
+    #[error("not supported without an extractor: {0}")]
+    NoExtractor(&'static str),
+    /// A document that no text could be taken out of: its format, and why.
+    #[error("cannot be read as {format}: {cause}")]
+    NotExtracted {
+        /// The format that it should be of.
+        format: Format,
+        /// What is wrong with it, or what it did to its parser.
+        cause: String,
+    },
     /// Written by a tool for a tool: what kind of it, such as `lock file`.
     #[error("generated: {0}")]
     Generated(&'static str),
@@ -69,7 +83,7 @@ pub enum SkipReason {
     /// A symbolic link, and links are not followed.
     #[error("a symbolic link, and links are not followed")]
     SymbolicLink,
-    /// The file system refused: its words.
+    /// The file system refused, or what was to read it could not be started: its words. Another try may go well.
     #[error("cannot be read: {0}")]
     Unreadable(String),
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Format;
+
 /// What a document is; it decides how it is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -13,6 +15,8 @@ pub enum Kind {
     PlainText,
     /// Source code or configuration: the language's name in lower case.
     Code(&'static str),
+    /// Markdown that was taken out of a document of this format.
+    Extracted(Format),
 }
 
 impl Kind {
@@ -32,6 +36,7 @@ impl fmt::Display for Kind {
             Self::Html => "html",
             Self::PlainText => "text",
             Self::Code(language) => language,
+            Self::Extracted(format) => format.name(),
         })
     }
 }
@@ -41,6 +46,8 @@ impl fmt::Display for Kind {
 pub(crate) enum Guess {
     /// Text of this kind, if its bytes are text.
     Text(Kind),
+    /// A document that text has to be taken out of.
+    Document(Format),
     /// A known kind of file that is not read.
     Unsupported(&'static str),
     /// Written by a tool for a tool.
@@ -74,6 +81,7 @@ pub(crate) fn guess(path: &str) -> Guess {
         "map" => Guess::Generated("source map"),
         _ => find(LANGUAGES, extension)
             .map(|language| Guess::Text(Kind::Code(language)))
+            .or_else(|| Format::of_extension(extension).map(Guess::Document))
             .or_else(|| find(UNSUPPORTED, extension).map(Guess::Unsupported))
             .unwrap_or(Guess::Unknown),
     }
@@ -177,12 +185,11 @@ const LANGUAGES: &[(&str, &str)] = &[
 
 /// Files that hold no text to read as it is, by extension.
 const UNSUPPORTED: &[(&str, &str)] = &[
-    ("PDF", "pdf"),
     ("PostScript", "ps eps"),
-    ("word processor document", "doc docx dot dotx odt rtf pages"),
-    ("spreadsheet", "xls xlsx xlsm ods numbers"),
-    ("presentation", "ppt pptx odp"),
-    ("e-book", "epub mobi azw azw3 djvu"),
+    ("word processor document", "rtf pages"),
+    ("spreadsheet", "xlsb numbers"),
+    ("presentation", "key"),
+    ("e-book", "mobi azw azw3 djvu"),
     ("notebook", "ipynb"),
     ("image", "png jpg jpeg gif webp bmp tif tiff ico icns heic avif svg psd xcf ai drawio"),
     ("audio", "mp3 wav flac ogg oga opus m4a aac wma aiff mid midi"),
@@ -252,7 +259,8 @@ mod tests {
         assert_eq!(guess("CMakeLists.txt"), Guess::Text(Kind::Code("cmake")));
         assert_eq!(guess("LICENSE"), Guess::Unknown);
         assert_eq!(guess(".env"), Guess::Unknown);
-        assert_eq!(guess("b.docx"), Guess::Unsupported("word processor document"));
+        assert_eq!(guess("b.DOCX"), Guess::Document(Format::Docx));
+        assert_eq!(guess("b.rtf"), Guess::Unsupported("word processor document"));
         assert_eq!(guess("jquery.min.js"), Guess::Generated("minified"));
         assert_eq!(Kind::of_name("x.py"), Some(Kind::Code("python")));
         assert_eq!(Kind::of_name("x.pdf"), None);
@@ -264,6 +272,7 @@ mod tests {
         for (_, words) in LANGUAGES.iter().chain(UNSUPPORTED) {
             for word in words.split(' ') {
                 assert!(seen.insert(word), "{word}");
+                assert_eq!(Format::of_extension(word), None, "{word}");
             }
         }
     }

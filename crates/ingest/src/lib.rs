@@ -7,7 +7,8 @@
 //!    `.ignore` and `.latewoodignore`. What is not read is listed too, each with its
 //!    [`SkipReason`]: a file that silently is not found costs more than a long list.
 //! 2. [`read_document`] reads one file, tells text from data, decodes it to UTF-8 and splits it.
-//!    [`hash_file`] tells whether that is needed at all.
+//!    [`hash_file`] tells whether that is needed at all. Out of PDF, office files and e-books an
+//!    [`Extractor`] takes the text, if the caller gives one.
 //! 3. [`split_text`], which `read_document` calls, splits a text by its structure first and by
 //!    tokens second: a passage holds whole paragraphs, list items or definitions, under one
 //!    heading where it can, and never more than [`PassageOptions::max_tokens`] tokens.
@@ -31,13 +32,17 @@
 
 mod decode;
 mod error;
+mod extract;
 mod kind;
 mod read;
 mod split;
 mod walk;
 
 pub use error::{Error, Result, SkipReason, Skipped};
+pub use extract::{ChildProcess, ExtractError, Extracted, Extractor, Format};
+#[cfg(feature = "extract")]
+pub use extract::{InProcess, serve};
 pub use kind::Kind;
-pub use read::{Document, hash_file, read_document};
+pub use read::{Document, ReadOptions, hash_file, read_document};
 pub use split::{Passage, PassageOptions, Split, has_text, split_text};
 pub use walk::{FileEntry, Walk, WalkOptions, walk};

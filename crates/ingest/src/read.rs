@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::decode::{self, Decoded};
 use crate::kind::{self, Guess};
-use crate::split::{Passage, PassageOptions, split_text};
-use crate::{FileEntry, Kind, SkipReason, Skipped};
+use crate::split::{Passage, PassageOptions, split_extracted, split_text};
+use crate::{ExtractError, Extractor, FileEntry, Format, Kind, SkipReason, Skipped};
 
 /// A line of code longer than this was not written by hand.
 const LONG_LINE: usize = 50_000;
@@ -24,21 +25,31 @@ pub struct Document {
     pub encoding: &'static str,
     /// Its title, if it says one.
     pub title: Option<String>,
-    /// The whole text in UTF-8, without a byte order mark: what the spans refer to.
+    /// The whole text in UTF-8, without a byte order mark: what the spans refer to. Of a document that text was taken out
+    /// of, that text.
     pub text: String,
     /// How many bytes of the file stand before [`Document::text`]: 0, or 3 for a UTF-8 byte order
     /// mark. Added to a span it gives the bytes of the file. `None` where the text had to be
-    /// transcoded, or damaged bytes replaced, so that no such number exists.
+    /// transcoded, damaged bytes replaced, or the text taken out of a document, so that no such number exists.
     pub text_offset: Option<usize>,
     /// Its passages, in order.
     pub passages: Vec<Passage>,
+}
+
+/// How to read a file.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// How large passages are.
+    pub passages: PassageOptions,
+    /// Who takes text out of documents that are no text; without one they are skipped.
+    pub extractor: Option<Arc<dyn Extractor>>,
 }
 
 /// Reads, decodes and splits one file. See [`split_text`] about `count_tokens`.
 pub fn read_document(
     root: &Path,
     entry: &FileEntry,
-    options: &PassageOptions,
+    options: &ReadOptions,
     count_tokens: &dyn Fn(&str) -> usize,
 ) -> Result<Document, Skipped> {
     let read = || {
@@ -62,17 +73,24 @@ pub fn hash_file(root: &Path, entry: &FileEntry) -> Result<[u8; 32], Skipped> {
 fn document(
     path: &str,
     bytes: Vec<u8>,
-    options: &PassageOptions,
+    options: &ReadOptions,
     count_tokens: &dyn Fn(&str) -> usize,
 ) -> Result<Document, SkipReason> {
     let kind = kind_of(path, &bytes)?;
     let hash = *blake3::hash(&bytes).as_bytes();
-    let declares = matches!(kind, Kind::Html | Kind::Code("xml"));
-    let Decoded { text, encoding, offset } = decode::decode(bytes, declares)?;
-    if is_generated(kind, &text) {
-        return Err(SkipReason::Generated("a line of over 50 kB"));
-    }
-    let split = split_text(kind, &text, options, count_tokens);
+    let (split, Decoded { text, encoding, offset }) = if let Kind::Extracted(format) = kind {
+        let extractor = options.extractor.as_ref().ok_or(SkipReason::NoExtractor(format.called()))?;
+        let extracted = extractor.extract(format, &bytes).map_err(|error| not_extracted(format, error))?;
+        let split = split_extracted(format, &extracted, &options.passages, count_tokens);
+        (split, Decoded { text: extracted.text, encoding: "UTF-8", offset: None })
+    } else {
+        let declares = matches!(kind, Kind::Html | Kind::Code("xml"));
+        let decoded = decode::decode(bytes, declares)?;
+        if is_generated(kind, &decoded.text) {
+            return Err(SkipReason::Generated("a line of over 50 kB"));
+        }
+        (split_text(kind, &decoded.text, &options.passages, count_tokens), decoded)
+    };
     if split.passages.is_empty() {
         return Err(SkipReason::Empty);
     }
@@ -88,6 +106,13 @@ fn document(
     })
 }
 
+fn not_extracted(format: Format, error: ExtractError) -> SkipReason {
+    match error {
+        ExtractError::Document(cause) => SkipReason::NotExtracted { format, cause },
+        ExtractError::Extractor(cause) => SkipReason::Unreadable(cause),
+    }
+}
+
 /// The kind of a file by its name and its bytes, or why it is not read.
 fn kind_of(path: &str, bytes: &[u8]) -> Result<Kind, SkipReason> {
     if bytes.is_empty() {
@@ -96,11 +121,15 @@ fn kind_of(path: &str, bytes: &[u8]) -> Result<Kind, SkipReason> {
     let kind = match kind::guess(path) {
         Guess::Unsupported(kind) => return Err(SkipReason::Unsupported(kind)),
         Guess::Generated(kind) => return Err(SkipReason::Generated(kind)),
+        Guess::Document(format) => return Ok(Kind::Extracted(format)),
         Guess::Text(kind) => kind,
         Guess::Unknown => Kind::PlainText,
     };
-    if let Some(kind) = kind::magic(bytes) {
-        return Err(SkipReason::Unsupported(kind));
+    match kind::magic(bytes) {
+        None => {}
+        // The one document that its first bytes tell for certain, whatever the name says.
+        Some("PDF") => return Ok(Kind::Extracted(Format::Pdf)),
+        Some(kind) => return Err(SkipReason::Unsupported(kind)),
     }
     let marked = decode::has_utf16_mark(bytes) || bytes.starts_with(b"\0\0\xfe\xff");
     if !marked && kind::is_binary(bytes) {
@@ -115,7 +144,7 @@ fn kind_of(path: &str, bytes: &[u8]) -> Result<Kind, SkipReason> {
 fn is_generated(kind: Kind, text: &str) -> bool {
     let mut long = text.split('\n').filter(|line| line.len() > LONG_LINE);
     match kind {
-        Kind::Markdown | Kind::Html => false,
+        Kind::Markdown | Kind::Html | Kind::Extracted(_) => false,
         Kind::Code(_) => long.next().is_some(),
         Kind::PlainText => long.any(|line| {
             let blanks = line.bytes().filter(u8::is_ascii_whitespace).count();
@@ -130,13 +159,15 @@ mod tests {
 
     fn reason(path: &str, bytes: &[u8]) -> Option<SkipReason> {
         let words = |text: &str| text.split_whitespace().count();
-        document(path, bytes.to_vec(), &PassageOptions::default(), &words).err()
+        document(path, bytes.to_vec(), &ReadOptions::default(), &words).err()
     }
 
     #[test]
     fn content_overrules_the_name() {
         assert_eq!(reason("a.md", b"\0\x01\x02"), Some(SkipReason::Binary));
-        assert_eq!(reason("a", b"%PDF-1.4 text"), Some(SkipReason::Unsupported("PDF")));
+        assert_eq!(reason("a", b"%PDF-1.4 text"), Some(SkipReason::NoExtractor("PDF")));
+        assert_eq!(reason("a.docx", b"text"), Some(SkipReason::NoExtractor("word processor document")));
+        assert_eq!(reason("a", b"{\\rtf1 text}"), Some(SkipReason::Unsupported("word processor document")));
         assert_eq!(reason("a.txt", b""), Some(SkipReason::Empty));
         assert_eq!(reason("a.txt", b" \n\t\n"), Some(SkipReason::Empty));
         assert_eq!(reason("a.html", b"<script>x()</script>"), Some(SkipReason::Empty));

@@ -24,11 +24,21 @@ pub struct WalkOptions {
     pub follow_links: bool,
     /// Files over this many bytes are skipped.
     pub max_file_bytes: u64,
+    /// Whether to list documents that text has to be taken out of: PDF, office files, e-books.
+    pub documents: bool,
+    /// Such documents over this many bytes are skipped; most of their bytes are pictures.
+    pub max_document_bytes: u64,
 }
 
 impl Default for WalkOptions {
     fn default() -> Self {
-        Self { hidden: false, follow_links: false, max_file_bytes: 16 << 20 }
+        Self {
+            hidden: false,
+            follow_links: false,
+            max_file_bytes: 16 << 20,
+            documents: false,
+            max_document_bytes: 256 << 20,
+        }
     }
 }
 
@@ -136,11 +146,16 @@ fn visit(root: &Path, entry: &DirEntry, options: &WalkOptions, found: &mut Walk)
 
 /// What name and size alone tell: such a file is never opened.
 fn check(path: &str, size: u64, options: &WalkOptions) -> Result<(), SkipReason> {
-    match kind::guess(path) {
-        Guess::Unsupported(kind) => Err(SkipReason::Unsupported(kind)),
-        Guess::Generated(kind) => Err(SkipReason::Generated(kind)),
-        _ if size == 0 => Err(SkipReason::Empty),
-        _ if size > options.max_file_bytes => Err(SkipReason::TooLarge { size, limit: options.max_file_bytes }),
+    let limit = match kind::guess(path) {
+        Guess::Unsupported(kind) => return Err(SkipReason::Unsupported(kind)),
+        Guess::Generated(kind) => return Err(SkipReason::Generated(kind)),
+        Guess::Document(format) if !options.documents => return Err(SkipReason::NoExtractor(format.called())),
+        Guess::Document(_) => options.max_document_bytes,
+        Guess::Text(_) | Guess::Unknown => options.max_file_bytes,
+    };
+    match size {
+        0 => Err(SkipReason::Empty),
+        _ if size > limit => Err(SkipReason::TooLarge { size, limit }),
         _ => Ok(()),
     }
 }
@@ -215,7 +230,11 @@ mod tests {
         assert_eq!(check("a.md", 0, &options), Err(SkipReason::Empty));
         assert_eq!(check("a.md", 10, &options), Ok(()));
         assert_eq!(check("a.md", 11, &options), Err(SkipReason::TooLarge { size: 11, limit: 10 }));
-        assert_eq!(check("a.pdf", 5, &options), Err(SkipReason::Unsupported("PDF")));
+        assert_eq!(check("a.pdf", 5, &options), Err(SkipReason::NoExtractor("PDF")));
+        let options = WalkOptions { documents: true, max_document_bytes: 20, ..options };
+        assert_eq!(check("a.pdf", 20, &options), Ok(()));
+        assert_eq!(check("a.pdf", 21, &options), Err(SkipReason::TooLarge { size: 21, limit: 20 }));
+        assert_eq!(check("a.rtf", 5, &options), Err(SkipReason::Unsupported("word processor document")));
         assert_eq!(check("x/Cargo.lock", 5, &options), Err(SkipReason::Generated("lock file")));
     }
 }

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use latewood_ingest::{
-    Document, FileEntry, Kind, Passage, PassageOptions, SkipReason, WalkOptions, hash_file, read_document, walk,
+    Document, FileEntry, Kind, Passage, PassageOptions, ReadOptions, SkipReason, WalkOptions, hash_file, read_document,
+    walk,
 };
 
 fn words(text: &str) -> usize {
@@ -14,11 +15,15 @@ fn words(text: &str) -> usize {
 
 const OPTIONS: PassageOptions = PassageOptions { max_tokens: 72, min_tokens: 12, overlap_tokens: 15 };
 
+fn options() -> ReadOptions {
+    ReadOptions { passages: OPTIONS, ..ReadOptions::default() }
+}
+
 fn fixture(name: &str) -> Document {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let found = walk(&root, &WalkOptions::default()).unwrap();
     let entry = found.files.iter().find(|entry| entry.path == name).unwrap();
-    let document = read_document(&root, entry, &OPTIONS, &words).unwrap();
+    let document = read_document(&root, entry, &options(), &words).unwrap();
     assert_eq!(document.path, name);
     assert_eq!(document.hash, hash_file(&root, entry).unwrap());
     assert!(document.passages.iter().all(|passage| words(&passage.text) <= OPTIONS.max_tokens));
@@ -30,7 +35,7 @@ fn read(name: &str, bytes: &[u8]) -> Result<Document, SkipReason> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(name), bytes).unwrap();
     let entry = FileEntry { path: name.to_owned(), size: bytes.len() as u64, modified_ns: 0 };
-    let read = read_document(folder.path(), &entry, &OPTIONS, &words);
+    let read = read_document(folder.path(), &entry, &options(), &words);
     read.map_err(|skipped| {
         assert_eq!(skipped.path, name);
         skipped.reason
@@ -142,7 +147,7 @@ fn what_is_not_text_is_said_so() {
         SkipReason::Generated("a line of over 50 kB")
     );
     let entry = FileEntry { path: "gone.txt".to_owned(), size: 1, modified_ns: 0 };
-    let error = read_document(Path::new("/nowhere"), &entry, &OPTIONS, &words).unwrap_err();
+    let error = read_document(Path::new("/nowhere"), &entry, &options(), &words).unwrap_err();
     assert!(error.to_string().starts_with("gone.txt: cannot be read: "), "{error}");
     assert_eq!(hash_file(Path::new("/nowhere"), &entry).unwrap_err(), error);
 }

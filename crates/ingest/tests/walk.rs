@@ -97,7 +97,7 @@ fn what_is_left_out_is_listed_with_its_reason() {
             "Cargo.lock: generated: lock file",
             "big.txt: 10 bytes, over the limit of 9",
             "empty.md: holds no text",
-            "paper.pdf: not supported: PDF",
+            "paper.pdf: not supported without an extractor: PDF",
         ]
     );
 }

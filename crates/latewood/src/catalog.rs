@@ -99,6 +99,9 @@ pub struct PassageRecord {
     pub span: (usize, usize),
     /// First and last line, from 1.
     pub lines: (u32, u32),
+    /// The page, slide or sheet it begins on, from 1, where its file has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<u32>,
     /// The headings above it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headings: Vec<String>,
@@ -280,7 +283,10 @@ mod tests {
             title: None,
             metadata: Metadata::new(),
             first_doc,
-            passages: vec![PassageRecord { span: (0, 1), lines: (1, 1), headings: vec![], bytes: 1 }; passages],
+            passages: vec![
+                PassageRecord { span: (0, 1), lines: (1, 1), page: None, headings: vec![], bytes: 1 };
+                passages
+            ],
             block: Block { blob: 0, start: 0, len: 1, hash: 0 },
         }
     }

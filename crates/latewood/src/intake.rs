@@ -76,6 +76,7 @@ impl<'a> Intake<'a> {
             records.push(PassageRecord {
                 span: (passage.span.start, passage.span.end),
                 lines: (*passage.lines.start(), *passage.lines.end()),
+                page: passage.page,
                 headings: passage.headings,
                 bytes: passage.text.len() as u32,
             });
@@ -91,7 +92,8 @@ impl<'a> Intake<'a> {
         self.writer.add(DocId(first_doc), rows)?;
         self.keywords.add(DocId(first_doc), &above(title, &[], text), text)?;
         let lines = (1, text.lines().count().max(1) as u32);
-        let passage = PassageRecord { span: (0, text.len()), lines, headings: Vec::new(), bytes: text.len() as u32 };
+        let passage =
+            PassageRecord { span: (0, text.len()), lines, page: None, headings: Vec::new(), bytes: text.len() as u32 };
         Ok(Placed { first_doc, passages: vec![passage], block })
     }
 

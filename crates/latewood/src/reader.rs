@@ -73,8 +73,11 @@ pub struct Passage {
     pub title: Option<String>,
     /// The headings above it.
     pub headings: Vec<String>,
-    /// Its lines, from 1.
+    /// Its lines, from 1; of a file that text was taken out of, lines of that text.
     pub lines: RangeInclusive<u32>,
+    /// The page, slide or sheet it begins on, from 1, where its file has such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<u32>,
     /// Its bytes in the file's text.
     pub span: Range<usize>,
     /// Its text, as it was indexed.
@@ -273,6 +276,7 @@ impl Reader {
             title: file.title.clone(),
             headings: record.headings.clone(),
             lines: record.lines.0..=record.lines.1,
+            page: record.page,
             span: record.span.0..record.span.1,
             text: self.texts.read(file, at)?,
             metadata: file.metadata.clone(),

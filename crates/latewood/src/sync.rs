@@ -6,10 +6,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use latewood_engine::{IndexWriter, Stage};
-use latewood_ingest::{self as ingest, Document, FileEntry, PassageOptions, SkipReason, Skipped, WalkOptions};
+use latewood_ingest::{
+    self as ingest, Document, Extractor, FileEntry, PassageOptions, ReadOptions, SkipReason, Skipped, WalkOptions,
+};
 
 use crate::catalog::{Catalog, FileRecord, Metadata, SkippedRecord, Source};
 use crate::error::{Error, Result};
@@ -24,10 +27,13 @@ const TIME_STAMP_NS: i64 = 2_000_000_000;
 /// What to read, and how to split it.
 #[derive(Debug, Clone, Default)]
 pub struct SyncOptions {
-    /// Which files.
+    /// Which files. Documents ([`WalkOptions::documents`]) are listed where there is an extractor.
     pub walk: WalkOptions,
     /// How large passages are.
     pub passages: PassageOptions,
+    /// Who takes text out of PDF, office files and e-books: [`ingest::ChildProcess`], or `ingest::InProcess` for documents
+    /// that can be trusted. Without one they are left out.
+    pub extractor: Option<Arc<dyn Extractor>>,
 }
 
 /// A file that is left out.
@@ -168,7 +174,8 @@ impl TextIndex {
 
     /// The files of the folder; an index inside of it is none of them, whatever its name.
     fn walk(&self, options: &SyncOptions) -> Result<ingest::Walk> {
-        let mut walk = ingest::walk(&self.root, &options.walk)?;
+        let documents = options.walk.documents || options.extractor.is_some();
+        let mut walk = ingest::walk(&self.root, &WalkOptions { documents, ..options.walk.clone() })?;
         let own = fs::canonicalize(self.path()).ok().and_then(|index| relative(&self.root, &index));
         if let Some(own) = own.filter(|own| !own.is_empty()) {
             walk.files.retain(|entry| !entry.path.starts_with(&own));
@@ -362,7 +369,8 @@ impl<'a> Sync<'a> {
         let encoder = &self.index.encoder;
         let count = |text: &str| encoder.count_tokens(text);
         let passages = self.intake.passage_options(&self.options.passages);
-        let document = ingest::read_document(&self.index.root, entry, &passages, &count)?;
+        let options = ReadOptions { passages, extractor: self.options.extractor.clone() };
+        let document = ingest::read_document(&self.index.root, entry, &options, &count)?;
         if document.passages.is_empty() {
             return Err(Skipped { path: entry.path.clone(), reason: SkipReason::Empty });
         }

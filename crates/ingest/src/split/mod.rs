@@ -10,6 +10,7 @@ mod cut;
 mod html;
 mod markdown;
 mod pack;
+mod pages;
 mod plain;
 mod sentences;
 
@@ -18,6 +19,7 @@ use std::ops::{Range, RangeInclusive};
 use crate::Kind;
 use cut::Steps;
 use pack::Packed;
+pub(crate) use pages::split_extracted;
 
 /// A heading longer than this many bytes is a paragraph that happens to be marked as one.
 const HEADING_BYTES: usize = 200;
@@ -61,6 +63,8 @@ pub struct Passage {
     pub span: Range<usize>,
     /// The lines it touches, counted from 1.
     pub lines: RangeInclusive<u32>,
+    /// The page, slide or sheet that it begins on, counted from 1, where the document has such.
+    pub page: Option<u32>,
     /// The headings it stands under, outermost first, its own included. Where it holds several
     /// short sections, those that they share.
     pub headings: Vec<String>,
@@ -104,7 +108,7 @@ pub fn split_text(kind: Kind, text: &str, options: &PassageOptions, count_tokens
         return Split { passages: passages.collect(), title: page.title };
     }
     let (title, blocks) = match kind {
-        Kind::Markdown => markdown::read(text),
+        Kind::Markdown | Kind::Extracted(_) => markdown::read(text),
         Kind::Code(_) => (None, code::blocks(text)),
         _ => (None, plain::blocks(text)),
     };
@@ -125,7 +129,32 @@ pub fn has_text(kind: Kind, text: &str) -> bool {
 }
 
 fn passage(text: &str, span: Range<usize>, lines: &Lines, packed: Packed) -> Passage {
-    Passage { lines: lines.of_span(&span), span, headings: packed.headings, text: text.to_owned() }
+    Passage { lines: lines.of_span(&span), page: None, span, headings: packed.headings, text: text.to_owned() }
+}
+
+/// A block of a page of HTML, for those who write it down as something else.
+#[cfg(feature = "extract")]
+pub(crate) enum PageBlock<'a> {
+    /// A heading and its level, from 1.
+    Heading(u8, &'a str),
+    /// Preformatted text.
+    Code(&'a str),
+    /// A paragraph, a list, a table.
+    Text(&'a str),
+}
+
+/// The blocks of a page of HTML, in order.
+#[cfg(feature = "extract")]
+pub(crate) fn page_blocks(source: &str, mut each: impl FnMut(PageBlock<'_>)) {
+    let page = html::read(source);
+    for block in &page.blocks {
+        let text = &page.text[block.span.clone()];
+        each(match &block.heading {
+            Some((level, heading)) => PageBlock::Heading(*level, heading),
+            None if block.steps == cut::CODE => PageBlock::Code(text),
+            None => PageBlock::Text(text),
+        });
+    }
 }
 
 /// A part of a text that is kept whole if it fits the budget.
