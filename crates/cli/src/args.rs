@@ -90,6 +90,10 @@ pub(crate) enum Command {
     Compact(MaintainArgs),
     /// Write an index's vectors as .npy arrays: vectors.npy, doclens.npy and docids.txt
     Export(ExportArgs),
+    /// Take text out of documents, for another latewood
+    #[cfg(feature = "extract")]
+    #[command(hide = true)]
+    ExtractWorker(ExtractArgs),
     /// Look into models, and fetch them
     #[command(subcommand)]
     Model(ModelCommand),
@@ -239,6 +243,19 @@ pub(crate) struct EncoderArgs {
     pub(crate) pool_factor: Option<f64>,
 }
 
+/// What reading one PDF, office file or e-book may take.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Document options")]
+pub(crate) struct ExtractArgs {
+    /// Seconds that reading one PDF, office file or e-book may take; one that takes longer is left out
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) extract_seconds: u32,
+
+    /// Megabytes of memory that it may take, on Linux and other systems that limit a process's addresses
+    #[arg(long, value_name = "MB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
+    pub(crate) extract_memory: u32,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct SearchArgs {
     /// What you are looking for, in your own words
@@ -281,6 +298,9 @@ pub(crate) struct SearchArgs {
     pub(crate) mode: ModeArgs,
 
     #[command(flatten)]
+    pub(crate) extract: ExtractArgs,
+
+    #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
 }
 
@@ -293,6 +313,9 @@ pub(crate) struct IndexArgs {
     /// Name every file that is left out, with the reason
     #[arg(short, long)]
     pub(crate) verbose: bool,
+
+    #[command(flatten)]
+    pub(crate) extract: ExtractArgs,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
@@ -349,6 +372,9 @@ pub(crate) struct ServeArgs {
     pub(crate) log_json: bool,
 
     #[command(flatten)]
+    pub(crate) extract: ExtractArgs,
+
+    #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
 }
 
@@ -361,6 +387,9 @@ pub(crate) struct McpArgs {
     /// A folder of indexes that a server's clients made
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, env = "LATEWOOD_DATA")]
     pub(crate) data: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) extract: ExtractArgs,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,

@@ -54,11 +54,12 @@ pub(crate) fn print(hits: &[Hit], query: &str, look: Look) -> anyhow::Result<()>
 
 fn one(out: &mut impl Write, hit: &Hit, rank: usize, query: &str, look: Look, c: &Colours) -> io::Result<()> {
     let passage = &hit.passage;
-    let lines = match (passage.lines.start(), passage.lines.end()) {
-        (a, b) if a == b => a.to_string(),
-        (a, b) => format!("{a}-{b}"),
+    let place = match (passage.page, passage.lines.start(), passage.lines.end()) {
+        (Some(page), ..) => format!("p{page}"),
+        (None, a, b) if a == b => a.to_string(),
+        (None, a, b) => format!("{a}-{b}"),
     };
-    writeln!(out, "{}{rank}. {}:{lines}{}  {:.3}", c.bold, printable(&passage.path), c.plain, hit.score)?;
+    writeln!(out, "{}{rank}. {}:{place}{}  {:.3}", c.bold, printable(&passage.path), c.plain, hit.score)?;
     if !passage.headings.is_empty() {
         writeln!(out, "   {}{}{}", c.dim, printable(&passage.headings.join(" > ")), c.plain)?;
     }

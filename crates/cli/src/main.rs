@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         Command::Verify(own) => commands::maintain::verify(&args, own),
         Command::Compact(own) => commands::maintain::compact(&args, own),
         Command::Export(own) => commands::maintain::export(&args, own),
+        #[cfg(feature = "extract")]
+        Command::ExtractWorker(own) => commands::extract::run(own),
         Command::Model(own) => commands::model_check::run(&args, own),
         Command::Vectors(own) => commands::vectors::run(&args, own),
     };

@@ -220,7 +220,8 @@ fn hits(found: &Found) -> String {
     for (hit, rank) in found.hits.iter().zip(1..) {
         let above: Vec<&str> = hit.title.iter().chain(&hit.headings).map(String::as_str).collect();
         let (first, last) = (hit.lines.first, hit.lines.last);
-        let _ = writeln!(text, "{rank}. {}, lines {first}-{last}, score {:.3}", hit.document, hit.score);
+        let page = hit.page.map_or_else(String::new, |page| format!("page {page}, "));
+        let _ = writeln!(text, "{rank}. {}, {page}lines {first}-{last}, score {:.3}", hit.document, hit.score);
         if !above.is_empty() {
             let _ = writeln!(text, "   {}", above.join(" > "));
         }

@@ -59,6 +59,7 @@ pub(crate) struct Writers {
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) metrics: Metrics,
     pub(crate) passages: PassageOptions,
+    pub(crate) folder: SyncOptions,
 }
 
 /// An index that is served.
@@ -288,7 +289,7 @@ impl Served {
     }
 
     fn write_sync(&self, task: &Task) -> Result<(), ApiError> {
-        let report = self.index.sync(&SyncOptions::default(), task)?;
+        let report = self.index.sync(&self.writers.folder, task)?;
         let generation = self.refresh()?.info().generation;
         Span::current().record("passages", report.passages).record("generation", generation);
         task.update(|state| {

@@ -11,7 +11,7 @@ use latewood::device::Opened;
 use latewood::encoder::{CachedQueries, Encoder};
 use latewood::engine::IndexOptions;
 use latewood::ingest::PassageOptions;
-use latewood::{Location, Reader, TextIndex};
+use latewood::{Location, Reader, SyncOptions, TextIndex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -92,6 +92,8 @@ pub struct ServerOptions {
     pub keys: Keys,
     /// How texts are split.
     pub passages: PassageOptions,
+    /// How the folder of a served index is read when a client has it brought up to date.
+    pub folder: SyncOptions,
     /// The names under which it may be asked, without ports; any if there is no list. For a server that is open to everybody on
     /// this machine these should be the machine's own, so that no web page can ask in another name.
     pub hosts: Option<Vec<String>>,
@@ -170,8 +172,9 @@ impl AppState {
         let encoding = (Arc::new(Semaphore::new(ENCODING)), pool("encode", cores)?);
         let pool = pool("write", cores.div_ceil(2))?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let (tracker, passages) = (TaskTracker::new(), options.passages.clone());
-        let writers = Writers { pool, tracker, stopping, metrics: metrics.clone(), passages };
+        let (passages, folder) = (options.passages.clone(), options.folder.clone());
+        let (tracker, metrics_too) = (TaskTracker::new(), metrics.clone());
+        let writers = Writers { pool, tracker, stopping, metrics: metrics_too, passages, folder };
         let encoder = Arc::new(CachedQueries::new(encoder, QUERY_CACHE_BYTES));
         let in_flight = Arc::new(Semaphore::new(options.limits.concurrent_requests));
         let bodies = Arc::new(Semaphore::new(options.limits.all_body_bytes >> 10));

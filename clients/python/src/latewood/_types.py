@@ -90,6 +90,8 @@ class Hit:
     """The mean of the best cosines, where keywords count too."""
     keyword: float | None = None
     """BM25, where it does not count alone."""
+    page: int | None = None
+    """The page, slide or sheet it begins on, from 1, where its file has such."""
 
     def matched_text(self, match: Match) -> str | None:
         """The word that a token of the query met: in the text, or in the title or a heading above it."""
@@ -151,6 +153,8 @@ class Passage:
     lines: Lines
     span: Span
     text: str
+    page: int | None = None
+    """The page, slide or sheet it begins on, from 1, where its file has such."""
 
 
 @dataclass(frozen=True, slots=True)

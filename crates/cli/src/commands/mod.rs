@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod eval;
+pub(crate) mod extract;
 pub(crate) mod index;
 pub(crate) mod maintain;
 pub(crate) mod manual;
@@ -15,7 +16,7 @@ use std::path::Path;
 use latewood::device::{Device, Opened};
 use latewood::{Error, Location, SyncOptions, SyncReport, TextIndex};
 
-use crate::args::{Args, EncoderArgs};
+use crate::args::{Args, EncoderArgs, ExtractArgs};
 use crate::progress::Progress;
 use crate::{model, output};
 
@@ -47,10 +48,15 @@ fn device(args: &Args, usual: Device) -> anyhow::Result<Opened> {
     Ok(opened)
 }
 
+/// How a folder is read.
+fn sync_options(extract: ExtractArgs) -> SyncOptions {
+    SyncOptions { extractor: extract::extractor(extract), ..SyncOptions::default() }
+}
+
 /// Brings an index up to date, under a progress bar. A folder without documents gets no index.
-fn sync(args: &Args, index: &TextIndex) -> latewood::Result<SyncReport> {
+fn sync(args: &Args, index: &TextIndex, options: &SyncOptions) -> latewood::Result<SyncReport> {
     let progress = Progress::new(args.quiet);
-    let result = index.sync(&SyncOptions::default(), &progress);
+    let result = index.sync(options, &progress);
     progress.clear();
     if matches!(result, Err(Error::NoDocuments { .. })) {
         index.clone().remove_if_empty()?;
@@ -59,8 +65,8 @@ fn sync(args: &Args, index: &TextIndex) -> latewood::Result<SyncReport> {
 }
 
 /// As [`sync`] before reading: where another process is writing, its last commit will do.
-fn refresh(args: &Args, index: &TextIndex) -> anyhow::Result<()> {
-    match sync(args, index) {
+fn refresh(args: &Args, index: &TextIndex, options: &SyncOptions) -> anyhow::Result<()> {
+    match sync(args, index, options) {
         Ok(report) if report.changes() > 0 => output::note(args.quiet, &output::summary(&report)),
         Ok(_) => {}
         Err(error) if error.is_locked() && !index.reader()?.catalog().files.is_empty() => {

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         super::open(args, own.path.as_deref(), &own.encoder, &device)?
     } else {
         let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &device)?;
-        super::refresh(args, &index)?;
+        super::refresh(args, &index, &super::sync_options(own.extract))?;
         index
     };
     let answer = index.reader()?.search(&own.query, &options)?;

@@ -52,6 +52,7 @@ pub(crate) fn mcp(args: &Args, own: &McpArgs) -> anyhow::Result<ExitCode> {
     let device = super::device(args, Device::Cpu)?;
     let mut options = ServerOptions::default();
     options.data.clone_from(&own.data);
+    options.folder = super::sync_options(own.extract);
     let state = state(args, (own.path.as_deref(), &own.encoder), &device, options)?;
     runtime.block_on(latewood_server::serve_stdio(state)).context("the client does not speak the protocol")?;
     // What reads standard input cannot be stopped, and need not be.
@@ -70,11 +71,11 @@ fn state(
         let encoder = model::load(args, own, None, device)?;
         return Ok(AppState::new(encoder, Some(device.clone()), options)?);
     }
-    let location = Location::find(path, args.index.as_deref())?;
+    let (folder, location) = (options.folder.clone(), Location::find(path, args.index.as_deref())?);
     let encoder = model::load(args, own, TextIndex::model(&location)?.as_deref(), device)?;
     let state = AppState::new(encoder.clone(), Some(device.clone()), options)?;
     let index = TextIndex::open_or_create(location, encoder)?.on(device);
-    super::refresh(args, &index)?;
+    super::refresh(args, &index, &folder)?;
     state.serve_index(FOLDER_INDEX, index)?;
     Ok(state)
 }
@@ -82,6 +83,7 @@ fn state(
 fn options(own: &ServeArgs) -> anyhow::Result<ServerOptions> {
     let mut options = ServerOptions::default();
     options.data.clone_from(&own.data);
+    options.folder = super::sync_options(own.extract);
     options.allowed_origins.clone_from(&own.allow_origin);
     options.limits.concurrent_requests = own.max_requests as usize;
     options.limits.body_bytes = own.max_body as usize * 1_000_000;

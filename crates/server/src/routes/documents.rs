@@ -128,6 +128,9 @@ pub(crate) struct PassageResponse {
     id: u64,
     headings: Vec<String>,
     pub(crate) lines: Lines,
+    /// The page, slide or sheet it begins on, from 1, where its file has such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) page: Option<u32>,
     span: Span,
     pub(crate) text: String,
 }
@@ -232,7 +235,8 @@ pub(crate) async fn read(state: &AppState, index: &str, id: &str) -> Result<Docu
         let passages = file.docs().map(|doc| {
             let passage = reader.passage(DocId(doc))?.ok_or_else(|| ApiError::internal(&"a passage is missing"))?;
             let (lines, span) = (passage.lines.into(), passage.span.into());
-            Ok(PassageResponse { id: doc, headings: passage.headings, lines, span, text: passage.text })
+            let latewood::Passage { headings, page, text, .. } = passage;
+            Ok(PassageResponse { id: doc, headings, lines, page, span, text })
         });
         Ok(DocumentResponse {
             id: id.clone(),

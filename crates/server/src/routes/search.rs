@@ -159,6 +159,9 @@ pub(crate) struct SearchHit {
     pub(crate) title: Option<String>,
     pub(crate) headings: Vec<String>,
     pub(crate) lines: Lines,
+    /// The page, slide or sheet it begins on, from 1, where its file has such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) page: Option<u32>,
     span: Span,
     pub(crate) text: String,
     #[schema(value_type = Object)]
@@ -200,6 +203,7 @@ impl From<Hit> for SearchHit {
             title: passage.title,
             headings: passage.headings,
             lines: passage.lines.into(),
+            page: passage.page,
             span: passage.span.into(),
             text: passage.text,
             metadata: passage.metadata,
