@@ -9,6 +9,8 @@ use crate::Format;
 pub enum Kind {
     /// Markdown, with front matter and tables.
     Markdown,
+    /// reStructuredText, with directives and tables.
+    RestructuredText,
     /// HTML, of which only the readable text is kept.
     Html,
     /// Paragraphs between blank lines.
@@ -33,6 +35,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Markdown => "markdown",
+            Self::RestructuredText => "rst",
             Self::Html => "html",
             Self::PlainText => "text",
             Self::Code(language) => language,
@@ -75,9 +78,8 @@ pub(crate) fn guess(path: &str) -> Guess {
     match extension {
         "md" | "markdown" | "mdx" => Guess::Text(Kind::Markdown),
         "html" | "htm" | "xhtml" => Guess::Text(Kind::Html),
-        "txt" | "text" | "rst" | "adoc" | "asciidoc" | "org" | "log" | "tex" | "csv" | "tsv" => {
-            Guess::Text(Kind::PlainText)
-        }
+        "rst" | "rest" => Guess::Text(Kind::RestructuredText),
+        "txt" | "text" | "adoc" | "asciidoc" | "org" | "log" | "tex" | "csv" | "tsv" => Guess::Text(Kind::PlainText),
         "map" => Guess::Generated("source map"),
         _ => find(LANGUAGES, extension)
             .map(|language| Guess::Text(Kind::Code(language)))
@@ -253,6 +255,7 @@ mod tests {
     fn names_tell_kinds() {
         assert_eq!(guess("a/README.MD"), Guess::Text(Kind::Markdown));
         assert_eq!(guess("a.htm"), Guess::Text(Kind::Html));
+        assert_eq!(guess("index.rst"), Guess::Text(Kind::RestructuredText));
         assert_eq!(guess("notes.txt"), Guess::Text(Kind::PlainText));
         assert_eq!(guess("src/main.rs"), Guess::Text(Kind::Code("rust")));
         assert_eq!(guess("Dockerfile"), Guess::Text(Kind::Code("dockerfile")));

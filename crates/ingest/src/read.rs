@@ -144,7 +144,7 @@ fn kind_of(path: &str, bytes: &[u8]) -> Result<Kind, SkipReason> {
 fn is_generated(kind: Kind, text: &str) -> bool {
     let mut long = text.split('\n').filter(|line| line.len() > LONG_LINE);
     match kind {
-        Kind::Markdown | Kind::Html | Kind::Extracted(_) => false,
+        Kind::Markdown | Kind::RestructuredText | Kind::Html | Kind::Extracted(_) => false,
         Kind::Code(_) => long.next().is_some(),
         Kind::PlainText => long.any(|line| {
             let blanks = line.bytes().filter(u8::is_ascii_whitespace).count();

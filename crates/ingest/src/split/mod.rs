@@ -12,6 +12,7 @@ mod markdown;
 mod pack;
 mod pages;
 mod plain;
+mod rst;
 mod sentences;
 
 use std::ops::{Range, RangeInclusive};
@@ -76,8 +77,8 @@ pub struct Passage {
 /// What [`split_text`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Split {
-    /// In Markdown the first heading of level 1, else the `title` of its front matter; in HTML the
-    /// `<title>`, else the first `<h1>`; none in other kinds.
+    /// In Markdown the first heading of level 1, else the `title` of its front matter; in reStructuredText the first heading of
+    /// level 1; in HTML the `<title>`, else the first `<h1>`; none in other kinds.
     pub title: Option<String>,
     /// The passages, by where they begin. They cover every character that is not white space,
     /// except what HTML hides, and except the inside of unbroken runs of thousands of ASCII
@@ -109,6 +110,7 @@ pub fn split_text(kind: Kind, text: &str, options: &PassageOptions, count_tokens
     }
     let (title, blocks) = match kind {
         Kind::Markdown | Kind::Extracted(_) => markdown::read(text),
+        Kind::RestructuredText => rst::read(text),
         Kind::Code(_) => (None, code::blocks(text)),
         _ => (None, plain::blocks(text)),
     };
@@ -146,7 +148,7 @@ pub(crate) enum PageBlock<'a> {
 /// The blocks of a page of HTML, in order.
 #[cfg(feature = "extract")]
 pub(crate) fn page_blocks(source: &str, mut each: impl FnMut(PageBlock<'_>)) {
-    let page = html::read(source);
+    let page = html::read_whole(source);
     for block in &page.blocks {
         let text = &page.text[block.span.clone()];
         each(match &block.heading {

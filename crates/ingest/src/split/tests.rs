@@ -59,7 +59,7 @@ fn check(kind: Kind, text: &str, options: &PassageOptions) {
     }
 }
 
-const KINDS: [Kind; 4] = [Kind::Markdown, Kind::Html, Kind::PlainText, Kind::Code("rust")];
+const KINDS: [Kind; 5] = [Kind::Markdown, Kind::RestructuredText, Kind::Html, Kind::PlainText, Kind::Code("rust")];
 
 /// Texts with the marks that the splitters look for, more often than chance would give.
 fn marked_text() -> impl Strategy<Value = String> {
@@ -69,6 +69,11 @@ fn marked_text() -> impl Strategy<Value = String> {
         "### x\n",
         "===\n",
         "---\n",
+        "====  ==\n",
+        "+--\n",
+        ".. ",
+        ".. code::\n",
+        "::\n",
         "- ",
         "  - ",
         "1. ",

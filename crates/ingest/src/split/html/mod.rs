@@ -3,14 +3,22 @@
 //! A tokenizer by the WHATWG rules feeds [`Page`]; no tree is built, because tag soup then costs
 //! nothing and the text keeps its exact place. What is lost against a tree: elements that only
 //! style sheets hide are read.
+//!
+//! Menus, banners and footers are left out where elements or their roles say what they are ([`parts`]), and where a page
+//! marks what it is about, the rest is.
 
-use std::convert::Infallible;
+mod map;
+mod parts;
+mod tags;
+
 use std::ops::Range;
 
-use html5gum::emitters::naive_next_state;
-use html5gum::{Emitter, Error, State, Tokenizer};
+use html5gum::Tokenizer;
 
 use super::{Block, cut};
+use map::Map;
+use parts::{Part, Scope, Weights, is_inline};
+use tags::Tags;
 
 /// The readable text of a page.
 pub(super) struct Readable {
@@ -20,62 +28,18 @@ pub(super) struct Readable {
     pub(super) map: Map,
 }
 
-/// Reads a page.
+/// Reads a page that has nothing around its text: a chapter of a book.
+#[cfg(feature = "extract")]
+pub(super) fn read_whole(source: &str) -> Readable {
+    Page::read(source, Scope::Page).finish()
+}
+
+/// Reads a page: once to see where its text is, and again without the rest if there is a rest.
 pub(super) fn read(source: &str) -> Readable {
-    let mut page = Page::new(source);
-    // Neither the reader, a string, nor the emitter can fail.
-    let Ok(()) = Tokenizer::new_with_emitter(source, Tags::new(&mut page)).finish();
-    page.finish()
-}
-
-/// From places in the readable text to places in the source: pieces in order.
-#[derive(Default)]
-pub(super) struct Map(Vec<Piece>);
-
-/// A piece of readable text: of the same bytes as its source, or, where the lengths differ, made
-/// of it as a whole (an entity).
-struct Piece {
-    text: Range<usize>,
-    source: Range<usize>,
-}
-
-impl Map {
-    /// The source from the first to the last byte that contributed to this text.
-    pub(super) fn source(&self, text: Range<usize>) -> Range<usize> {
-        let first = self.0.partition_point(|piece| piece.text.end <= text.start);
-        let last = self.0.partition_point(|piece| piece.text.start < text.end);
-        let start = self.0.get(first).map_or(0, |piece| piece.at(text.start, piece.source.start));
-        let end = last
-            .checked_sub(1)
-            .and_then(|last| self.0.get(last))
-            .map_or(start, |piece| piece.at(text.end.min(piece.text.end), piece.source.end));
-        start..end.max(start)
-    }
-
-    fn push(&mut self, text: Range<usize>, source: Range<usize>) {
-        if let Some(last) = self.0.last_mut()
-            && last.text.len() == last.source.len()
-            && text.len() == source.len()
-            // One blank between them in both is the same length too.
-            && text.start - last.text.end == source.start.wrapping_sub(last.source.end)
-            && text.start - last.text.end <= 1
-        {
-            last.text.end = text.end;
-            last.source.end = source.end;
-        } else {
-            self.0.push(Piece { text, source });
-        }
-    }
-}
-
-impl Piece {
-    /// The source of the place `at`, or `whole` where the piece cannot be divided.
-    fn at(&self, at: usize, whole: usize) -> usize {
-        if self.text.len() == self.source.len() {
-            self.source.start + at.saturating_sub(self.text.start)
-        } else {
-            whole
-        }
+    let page = Page::read(source, Scope::Page);
+    match page.weights.scope() {
+        Scope::Page => page.finish(),
+        scope => Page::read(source, scope).finish(),
     }
 }
 
@@ -112,6 +76,15 @@ struct Page<'a> {
     cells: usize,
     articles: usize,
     headers: usize,
+    /// The element that is what the page is about, and how many of its name are open.
+    main: Option<(Vec<u8>, usize)>,
+    /// How many `<article>` we are inside of.
+    article: usize,
+    scope: Scope,
+    weights: Weights,
+    /// Where text that a page is about comes next, and where a form ends.
+    next_text: Next,
+    form_end: Next,
     /// The element that is being left out, and how many of its name are open.
     hidden: Option<(Vec<u8>, usize)>,
     /// Elements of which no end follows: they are not left out, or all of the rest would be.
@@ -123,7 +96,15 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn new(source: &'a str) -> Self {
+    fn read(source: &'a str, scope: Scope) -> Self {
+        let mut page = Self::new(source, scope);
+        // Neither the reader, a string, nor the emitter can fail.
+        let Ok(()) = Tokenizer::new_with_emitter(source, Tags::new(&mut page)).finish();
+        page.flush();
+        page
+    }
+
+    fn new(source: &'a str, scope: Scope) -> Self {
         let readable = Readable {
             title: None,
             text: String::with_capacity(source.len() / 4),
@@ -145,6 +126,12 @@ impl<'a> Page<'a> {
             cells: 0,
             articles: 0,
             headers: 0,
+            main: None,
+            article: 0,
+            scope,
+            weights: Weights::default(),
+            next_text: Next::default(),
+            form_end: Next::default(),
             hidden: None,
             unclosed: Vec::new(),
             used: 0,
@@ -153,7 +140,6 @@ impl<'a> Page<'a> {
     }
 
     fn finish(mut self) -> Readable {
-        self.flush();
         self.end_block();
         let readable = &mut self.readable;
         let title = readable.title.take().and_then(|title| super::heading_text(&title));
@@ -170,7 +156,7 @@ impl<'a> Page<'a> {
     }
 
     /// Text of the page that ends at `end` in the source.
-    fn text(&mut self, text: &[u8], end: usize) {
+    pub(super) fn text(&mut self, text: &[u8], end: usize) {
         let same = end
             .checked_sub(text.len())
             .filter(|start| *start >= self.used && self.source.as_bytes().get(*start..end) == Some(text));
@@ -206,10 +192,33 @@ impl<'a> Page<'a> {
         }
         if self.in_title {
             self.readable.title.get_or_insert_default().push_str(text);
+        } else if !self.is_in_scope() {
+            self.raise(Gap::Block);
         } else if self.pre > 0 {
             self.preformatted(text, place);
         } else {
             self.words(text, place);
+        }
+    }
+
+    fn is_in_scope(&self) -> bool {
+        match self.scope {
+            Scope::Page => true,
+            Scope::Main => self.main.is_some(),
+            Scope::Article(number) => self.article > 0 && self.weights.articles.len() == number + 1,
+        }
+    }
+
+    /// Counts text that is read.
+    fn weigh(&mut self, bytes: usize) {
+        self.weights.all += bytes;
+        if self.main.is_some() {
+            self.weights.main += bytes;
+        }
+        if self.article > 0
+            && let Some(article) = self.weights.articles.last_mut()
+        {
+            *article += bytes;
         }
     }
 
@@ -272,6 +281,7 @@ impl<'a> Page<'a> {
         let start = readable.text.len();
         readable.text.push_str(text);
         readable.map.push(start..readable.text.len(), source);
+        self.weigh(text.len());
     }
 
     fn end_block(&mut self) {
@@ -291,22 +301,27 @@ impl<'a> Page<'a> {
     }
 
     /// A start tag that ends at `end` in the source.
-    fn start_tag(&mut self, name: &[u8], self_closing: bool, end: usize) {
+    pub(super) fn start_tag(&mut self, name: &[u8], part: Part, self_closing: bool, end: usize) {
         self.flush();
         self.used = end;
         if let Some((hidden, depth)) = &mut self.hidden {
             *depth += usize::from(hidden == name && !self_closing);
             return;
         }
-        if self.hides(name) && !self_closing && self.closes(name, end) {
+        let hides = part == Part::Aside && !matches!(name, b"html" | b"body" | b"main") || self.hides(name, end);
+        if hides && !self_closing && !is_void(name) && self.closes(name, end) {
             self.hidden = Some((name.to_vec(), 1));
             return;
         }
         self.boundary(name);
+        self.enter(name, part == Part::Main || name == b"main");
         match name {
             b"title" => self.in_title = self.readable.title.is_none() && !self_closing,
             b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" => {
                 self.in_heading = Some(name[1] - b'0');
+                if name == b"h1" && self.article > 0 && self.weights.headed.is_none() {
+                    self.weights.headed = self.weights.articles.len().checked_sub(1);
+                }
             }
             // A heading that was not closed ends where a block begins that cannot be in it.
             b"p" | b"ul" | b"ol" | b"table" | b"section" => self.in_heading = None,
@@ -317,7 +332,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn end_tag(&mut self, name: &[u8], end: usize) {
+    pub(super) fn end_tag(&mut self, name: &[u8], end: usize) {
         self.flush();
         self.used = end;
         if let Some((hidden, depth)) = &mut self.hidden {
@@ -331,11 +346,39 @@ impl<'a> Page<'a> {
         if let Some(count) = self.nesting(name) {
             *count = count.saturating_sub(1);
         }
+        self.leave(name);
         self.boundary(name);
         match name {
             b"title" => self.in_title = false,
             b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" => self.in_heading = None,
             _ => {}
+        }
+    }
+
+    /// Keeps count of where on the page we are.
+    fn enter(&mut self, name: &[u8], is_main: bool) {
+        match &mut self.main {
+            Some((main, depth)) => *depth += usize::from(main == name),
+            None if is_main => self.main = Some((name.to_vec(), 1)),
+            None => {}
+        }
+        if name == b"article" {
+            if self.article == 0 {
+                self.weights.articles.push(0);
+            }
+            self.article += 1;
+        }
+    }
+
+    fn leave(&mut self, name: &[u8]) {
+        if let Some((main, depth)) = &mut self.main {
+            *depth -= usize::from(main == name);
+            if *depth == 0 {
+                self.main = None;
+            }
+        }
+        if name == b"article" {
+            self.article = self.article.saturating_sub(1);
         }
     }
 
@@ -371,14 +414,22 @@ impl<'a> Page<'a> {
     }
 
     /// Whether the content of this element is not what a reader came for.
-    fn hides(&self, name: &[u8]) -> bool {
+    fn hides(&mut self, name: &[u8], from: usize) -> bool {
         match name {
             // The header of an article holds its heading, next to menus; that of a page, menus.
             b"header" => self.articles == 0,
             b"ul" | b"ol" | b"menu" => self.headers > 0,
-            b"nav" | b"footer" | b"aside" | b"script" | b"style" | b"template" => true,
+            b"nav" | b"footer" | b"aside" | b"dialog" | b"search" | b"script" | b"style" | b"template" => true,
+            // Some sites wrap all of a page in a form.
+            b"form" => !self.holds_text(from),
             _ => is_inline(name),
         }
+    }
+
+    /// Whether a form that begins before `from` has the heading or the text of the page in it.
+    fn holds_text(&mut self, from: usize) -> bool {
+        let text = self.next_text.after(self.source, from, &["<h1", "<main", "<article"]);
+        text < self.form_end.after(self.source, from, &["</form"])
     }
 
     /// Whether an end tag of this name follows.
@@ -397,128 +448,28 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Elements that are left out and may stand in the middle of a sentence.
-fn is_inline(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"svg"
-            | b"noscript"
-            | b"iframe"
-            | b"object"
-            | b"canvas"
-            | b"audio"
-            | b"video"
-            | b"button"
-            | b"select"
-            | b"datalist"
-            | b"textarea"
-            | b"noembed"
-            | b"noframes"
-    )
-}
+/// The next place of some tags, looked for once for all the places before it.
+#[derive(Default)]
+struct Next(Range<usize>);
 
-/// Passes tags and text from the tokenizer on to the page, with the place where each ends.
-struct Tags<'p, 'a> {
-    page: &'p mut Page<'a>,
-    /// How far the tokenizer has read.
-    position: usize,
-    name: Vec<u8>,
-    is_start: bool,
-    self_closing: bool,
-    last_start: Vec<u8>,
-}
-
-impl<'p, 'a> Tags<'p, 'a> {
-    fn new(page: &'p mut Page<'a>) -> Self {
-        Self { page, position: 0, name: Vec::new(), is_start: false, self_closing: false, last_start: Vec::new() }
-    }
-
-    fn init(&mut self, is_start: bool) {
-        self.name.clear();
-        self.is_start = is_start;
-        self.self_closing = false;
-    }
-}
-
-impl Emitter for Tags<'_, '_> {
-    type Token = Infallible;
-
-    fn move_position(&mut self, offset: isize) {
-        self.position = self.position.saturating_add_signed(offset);
-    }
-
-    fn emit_string(&mut self, text: &[u8]) {
-        let end = self.position.min(self.page.source.len());
-        self.page.text(text, end);
-    }
-
-    fn init_start_tag(&mut self) {
-        self.init(true);
-    }
-
-    fn init_end_tag(&mut self) {
-        self.init(false);
-    }
-
-    fn push_tag_name(&mut self, name: &[u8]) {
-        self.name.extend_from_slice(name);
-    }
-
-    fn set_self_closing(&mut self) {
-        self.self_closing = true;
-    }
-
-    fn emit_current_tag(&mut self) -> Option<State> {
-        let end = self.position.min(self.page.source.len());
-        if !self.is_start {
-            self.page.end_tag(&self.name, end);
-            return None;
+impl Next {
+    fn after(&mut self, source: &str, from: usize, tags: &[&str]) -> usize {
+        if !self.0.contains(&from) {
+            let bytes = source.as_bytes();
+            let is_tag = |at: usize, tag: &str| {
+                bytes.get(at..at + tag.len()).is_some_and(|found| found.eq_ignore_ascii_case(tag.as_bytes()))
+            };
+            let mut places = (from..bytes.len()).filter(|at| bytes[*at] == b'<');
+            let found = places.find(|at| tags.iter().any(|tag| is_tag(*at, tag)));
+            self.0 = from..found.map_or(usize::MAX, |at| at + 1);
         }
-        self.page.start_tag(&self.name, self.self_closing, end);
-        self.last_start.clone_from(&self.name);
-        // `<script/>` has no content in XHTML; in HTML no one writes it.
-        if self.self_closing { None } else { naive_next_state(&self.name) }
+        self.0.end
     }
+}
 
-    fn current_is_appropriate_end_tag_token(&mut self) -> bool {
-        !self.is_start && !self.last_start.is_empty() && self.last_start == self.name
-    }
-
-    fn set_last_start_tag(&mut self, name: Option<&[u8]>) {
-        self.last_start = name.unwrap_or_default().to_vec();
-    }
-
-    fn emit_current_comment(&mut self) {
-        self.page.used = self.position.min(self.page.source.len());
-    }
-
-    fn emit_current_doctype(&mut self) {
-        self.page.used = self.position.min(self.page.source.len());
-    }
-
-    fn should_emit_errors(&mut self) -> bool {
-        false
-    }
-
-    fn pop_token(&mut self) -> Option<Infallible> {
-        None
-    }
-
-    // Attributes, comments and the document type are not read.
-    fn emit_eof(&mut self) {}
-    fn emit_error(&mut self, _: Error) {}
-    fn init_comment(&mut self) {}
-    fn init_doctype(&mut self) {}
-    fn init_attribute(&mut self) {}
-    fn set_force_quirks(&mut self) {}
-    fn push_comment(&mut self, _: &[u8]) {}
-    fn push_doctype_name(&mut self, _: &[u8]) {}
-    fn push_attribute_name(&mut self, _: &[u8]) {}
-    fn push_attribute_value(&mut self, _: &[u8]) {}
-    fn set_doctype_public_identifier(&mut self, _: &[u8]) {}
-    fn set_doctype_system_identifier(&mut self, _: &[u8]) {}
-    fn push_doctype_public_identifier(&mut self, _: &[u8]) {}
-    fn push_doctype_system_identifier(&mut self, _: &[u8]) {}
+/// Elements without an end.
+fn is_void(name: &[u8]) -> bool {
+    matches!(name, b"br" | b"hr" | b"img" | b"input" | b"link" | b"meta" | b"area" | b"base" | b"col" | b"wbr")
 }
 
 #[cfg(test)]
@@ -588,6 +539,43 @@ mod tests {
         assert_eq!(found("uť"), "uť");
         assert_eq!(found("žluť kůň"), "žluť\r\n&nbsp;kůň");
         assert_eq!(found("kůň\n\nnext"), "kůň</p><p>next");
+    }
+
+    #[test]
+    fn roles_and_hidden_attributes_say_what_is_beside_the_text() {
+        let source = "<div role=navigation><div>menu</div></div><div ROLE=' Banner '>logo</div><p>one</p>\
+            <div hidden>later</div><p>two <span aria-hidden=true>*</span></p><div id=cookies role=dialog>We use cookies\
+            <button>OK</button></div><dialog>sign in</dialog><search>find</search><img hidden><p hidden=until-found>three";
+        assert_eq!(text(source), "one\n\ntwo\n\nthree");
+        assert_eq!(text("<body role=dialog aria-hidden=true><p>all there is"), "all there is");
+    }
+
+    #[test]
+    fn forms_are_left_out_unless_the_page_is_in_them() {
+        let letter = "<form action=x><p>Our newsletter<input></form>";
+        assert_eq!(text(&format!("<form id=all><h1>A</h1><p>b{letter}</form><p>c")), "A\n\nb\n\nc");
+        assert_eq!(text(&format!("{letter}<h1>A</h1>{letter}<p>b")), "A\n\nb");
+        assert_eq!(text("<form>never closed<p>text"), "never closed\n\ntext");
+        assert_eq!(read(&"<form>".repeat(200_000)).text, "");
+    }
+
+    #[test]
+    fn what_a_page_is_about_is_read_alone() {
+        let (long, short) = ("word ".repeat(20).trim_end().to_owned(), "x ");
+        let page = format!("<title>T</title><div>around</div><main><p>{long}</p></main><div>after</div>");
+        let read_page = read(&page);
+        assert_eq!((read_page.text.as_str(), read_page.title.as_deref()), (long.as_str(), Some("T")));
+        assert!(page[read_page.map.source(0..4)].starts_with("word"));
+        assert_eq!(text(&format!("<div role=main><div>{long}</div>more</div>after")), format!("{long}\n\nmore"));
+        // A shell that a script fills, and an article beside the text, are not it.
+        assert_eq!(text(&format!("<main id=app></main><p>{long}")), long);
+        assert_eq!(text(&format!("<h1>A</h1>{long}<article>{short}</article>")), format!("A\n\n{long}\n\nx"));
+        // The article with the heading, if most of the text is its own; else all of them.
+        let article = |heading: &str, text: &str| format!("<article><{heading}>A</{heading}><p>{text}</article>");
+        let news = format!("<p>breaking</p>{}{}", article("h1", &long), article("h3", short));
+        assert_eq!(text(&news), format!("A\n\n{}", long));
+        let list = [article("h1", short), article("h1", short), article("h1", short)].concat();
+        assert_eq!(text(&list), "A\n\nx\n\nA\n\nx\n\nA\n\nx");
     }
 
     #[test]
