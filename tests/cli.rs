@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -403,6 +403,45 @@ fn a_killed_indexing_leaves_the_last_commit() {
     let status = run(dir.path(), &["status", "--json"]);
     assert_eq!(status.json()[0]["files"], 4, "the last commit stands");
     assert_eq!(first(&run(dir.path(), &["search", "night train", "--json", "--no-refresh"]))["path"], "notes.txt");
+}
+
+#[test]
+fn records_are_passages_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let bees = r#"{"title": "Bees", "text": "The cluster shivers and keeps itself at thirty degrees."}"#;
+    let lines = format!("{bees}\n{{\"title\": \"Fog\", \"text\": \"A diaphone sounds two blasts.\"}}\n");
+    fs::write(dir.path().join("notes.jsonl"), &lines).unwrap();
+    fs::write(dir.path().join("log.csv"), "day;remark;key\n1;The heron stands in the weir;K-7\n2;;K-8\n").unwrap();
+    let fields = ["--fields", "text=remark,text=text,title=title,id=key"];
+    let find = |query| first(&run(dir.path(), &[&["search", query, "--json"][..], &fields].concat()));
+    let hit = find("how warm are bees in winter");
+    assert_eq!((&hit["path"], &hit["headings"][0]), (&Value::from("notes.jsonl"), &Value::from("Bees")));
+    let (start, end) = (hit["span"]["start"].as_u64().unwrap() as usize, hit["span"]["end"].as_u64().unwrap() as usize);
+    assert_eq!(&lines[start..end], bees, "the span is the record's");
+    let hit = find("grey bird waiting for fish");
+    assert_eq!((&hit["path"], &hit["headings"][0]), (&Value::from("log.csv"), &Value::from("K-7")));
+    assert_eq!((&hit["lines"]["start"], &hit["text"]), (&Value::from(2), &Value::from("The heron stands in the weir")));
+    let wrong = run(dir.path(), &["search", "x", "--fields", "body"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("is not as text=NAME"), "{}", wrong.stderr);
+}
+
+#[test]
+fn what_is_piped_in_is_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let piped = |query: &str, bytes: &[u8]| {
+        let mut command = latewood();
+        command.current_dir(dir.path()).args(["search", query, "-", "--json", "-k", "1"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
+        common::of(child.wait_with_output().unwrap())
+    };
+    let text = "The heron stands in the weir.\n\nOtters hold hands while they sleep.\n";
+    let hit = first(&piped("animals that hold hands", text.as_bytes()));
+    assert_eq!((&hit["path"], hit["text"].as_str().unwrap().contains("Otters")), (&Value::from("stdin"), true));
+    let none = piped("anything", b" \n");
+    assert_eq!((none.code, none.stdout.as_str()), (2, ""));
+    assert!(none.stderr.contains("nothing to search on standard input: holds no text"), "{}", none.stderr);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
 }
 
 fn signal(child: &std::process::Child, name: &str) {

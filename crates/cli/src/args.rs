@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 use latewood::device::Device;
+use latewood::ingest::Fields;
 use latewood::{Mode, SearchOptions};
 
 /// Search your documents by meaning: late interaction over token vectors, on your own machine.
@@ -243,6 +244,19 @@ pub(crate) struct EncoderArgs {
     pub(crate) pool_factor: Option<f64>,
 }
 
+/// How documents are read.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Document options")]
+pub(crate) struct DocumentArgs {
+    /// The fields of records in .jsonl, .csv and .tsv files, as text=body,title=headline,id=key; for files that are new or
+    /// have changed [default: text, body or content, and title or headline; a file without such is read as plain text]
+    #[arg(long, value_name = "FIELDS")]
+    pub(crate) fields: Option<Fields>,
+
+    #[command(flatten)]
+    pub(crate) extract: ExtractArgs,
+}
+
 /// What reading one PDF, office file or e-book may take.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Document options")]
@@ -261,7 +275,8 @@ pub(crate) struct SearchArgs {
     /// What you are looking for, in your own words
     pub(crate) query: String,
 
-    /// The folder to search [default: the current one, or with --index all that is indexed]
+    /// The folder to search, or - for the text on standard input [default: the current one, or with --index all that is
+    /// indexed]
     #[arg(value_hint = ValueHint::DirPath)]
     pub(crate) path: Option<PathBuf>,
 
@@ -298,7 +313,7 @@ pub(crate) struct SearchArgs {
     pub(crate) mode: ModeArgs,
 
     #[command(flatten)]
-    pub(crate) extract: ExtractArgs,
+    pub(crate) documents: DocumentArgs,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
@@ -315,7 +330,7 @@ pub(crate) struct IndexArgs {
     pub(crate) verbose: bool,
 
     #[command(flatten)]
-    pub(crate) extract: ExtractArgs,
+    pub(crate) documents: DocumentArgs,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
@@ -372,7 +387,7 @@ pub(crate) struct ServeArgs {
     pub(crate) log_json: bool,
 
     #[command(flatten)]
-    pub(crate) extract: ExtractArgs,
+    pub(crate) documents: DocumentArgs,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
@@ -389,7 +404,7 @@ pub(crate) struct McpArgs {
     pub(crate) data: Option<PathBuf>,
 
     #[command(flatten)]
-    pub(crate) extract: ExtractArgs,
+    pub(crate) documents: DocumentArgs,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,

@@ -15,6 +15,8 @@ pub enum Kind {
     Html,
     /// Paragraphs between blank lines.
     PlainText,
+    /// Records of a file of this kind, `jsonl`, `csv` or `tsv`: a text each.
+    Records(&'static str),
     /// Source code or configuration: the language's name in lower case.
     Code(&'static str),
     /// Markdown that was taken out of a document of this format.
@@ -38,6 +40,7 @@ impl fmt::Display for Kind {
             Self::RestructuredText => "rst",
             Self::Html => "html",
             Self::PlainText => "text",
+            Self::Records(kind) => kind,
             Self::Code(language) => language,
             Self::Extracted(format) => format.name(),
         })

@@ -35,6 +35,7 @@ mod error;
 mod extract;
 mod kind;
 mod read;
+mod records;
 mod split;
 mod walk;
 
@@ -44,5 +45,6 @@ pub use extract::{ChildProcess, ExtractError, Extracted, Extractor, Format};
 pub use extract::{InProcess, serve};
 pub use kind::Kind;
 pub use read::{Document, ReadOptions, hash_file, read_document};
+pub use records::Fields;
 pub use split::{Passage, PassageOptions, Split, has_text, split_text};
 pub use walk::{FileEntry, Walk, WalkOptions, walk};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::decode::{self, Decoded};
 use crate::kind::{self, Guess};
-use crate::split::{Passage, PassageOptions, split_extracted, split_text};
-use crate::{ExtractError, Extractor, FileEntry, Format, Kind, SkipReason, Skipped};
+use crate::split::{Passage, PassageOptions, Split, split_extracted, split_text};
+use crate::{ExtractError, Extractor, Fields, FileEntry, Format, Kind, SkipReason, Skipped, records};
 
 /// A line of code longer than this was not written by hand.
 const LONG_LINE: usize = 50_000;
@@ -43,6 +43,8 @@ pub struct ReadOptions {
     pub passages: PassageOptions,
     /// Who takes text out of documents that are no text; without one they are skipped.
     pub extractor: Option<Arc<dyn Extractor>>,
+    /// Which fields of records are read.
+    pub fields: Fields,
 }
 
 /// Reads, decodes and splits one file. See [`split_text`] about `count_tokens`.
@@ -78,7 +80,7 @@ fn document(
 ) -> Result<Document, SkipReason> {
     let kind = kind_of(path, &bytes)?;
     let hash = *blake3::hash(&bytes).as_bytes();
-    let (split, Decoded { text, encoding, offset }) = if let Kind::Extracted(format) = kind {
+    let (split, decoded) = if let Kind::Extracted(format) = kind {
         let extractor = options.extractor.as_ref().ok_or(SkipReason::NoExtractor(format.called()))?;
         let extracted = extractor.extract(format, &bytes).map_err(|error| not_extracted(format, error))?;
         let split = split_extracted(format, &extracted, &options.passages, count_tokens);
@@ -86,11 +88,20 @@ fn document(
     } else {
         let declares = matches!(kind, Kind::Html | Kind::Code("xml"));
         let decoded = decode::decode(bytes, declares)?;
+        let records = records::split(path, &decoded.text, &options.fields, &options.passages, count_tokens);
+        if let Some((kind, split)) = records {
+            return finished(path, hash, kind, decoded, split);
+        }
         if is_generated(kind, &decoded.text) {
             return Err(SkipReason::Generated("a line of over 50 kB"));
         }
         (split_text(kind, &decoded.text, &options.passages, count_tokens), decoded)
     };
+    finished(path, hash, kind, decoded, split)
+}
+
+/// The document, if there is anything in it.
+fn finished(path: &str, hash: [u8; 32], kind: Kind, decoded: Decoded, split: Split) -> Result<Document, SkipReason> {
     if split.passages.is_empty() {
         return Err(SkipReason::Empty);
     }
@@ -98,10 +109,10 @@ fn document(
         path: path.to_owned(),
         hash,
         kind,
-        encoding,
+        encoding: decoded.encoding,
         title: split.title,
-        text,
-        text_offset: offset,
+        text: decoded.text,
+        text_offset: decoded.offset,
         passages: split.passages,
     })
 }
@@ -146,7 +157,7 @@ fn is_generated(kind: Kind, text: &str) -> bool {
     match kind {
         Kind::Markdown | Kind::RestructuredText | Kind::Html | Kind::Extracted(_) => false,
         Kind::Code(_) => long.next().is_some(),
-        Kind::PlainText => long.any(|line| {
+        Kind::PlainText | Kind::Records(_) => long.any(|line| {
             let blanks = line.bytes().filter(u8::is_ascii_whitespace).count();
             blanks * 30 < line.len() && line.is_ascii()
         }),

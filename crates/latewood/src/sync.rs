@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use latewood_engine::{IndexWriter, Stage};
 use latewood_ingest::{
-    self as ingest, Document, Extractor, FileEntry, PassageOptions, ReadOptions, SkipReason, Skipped, WalkOptions,
+    self as ingest, Document, Extractor, Fields, FileEntry, PassageOptions, ReadOptions, SkipReason, Skipped,
+    WalkOptions,
 };
 
 use crate::catalog::{Catalog, FileRecord, Metadata, SkippedRecord, Source};
@@ -34,6 +35,9 @@ pub struct SyncOptions {
     /// Who takes text out of PDF, office files and e-books: [`ingest::ChildProcess`], or `ingest::InProcess` for documents
     /// that can be trusted. Without one they are left out.
     pub extractor: Option<Arc<dyn Extractor>>,
+    /// Which fields of records are read, in files of JSON lines and of comma-separated values. It holds for files that are
+    /// new or have changed; the others stay as they were read.
+    pub fields: Fields,
 }
 
 /// A file that is left out.
@@ -369,7 +373,8 @@ impl<'a> Sync<'a> {
         let encoder = &self.index.encoder;
         let count = |text: &str| encoder.count_tokens(text);
         let passages = self.intake.passage_options(&self.options.passages);
-        let options = ReadOptions { passages, extractor: self.options.extractor.clone() };
+        let (extractor, fields) = (self.options.extractor.clone(), self.options.fields.clone());
+        let options = ReadOptions { passages, extractor, fields };
         let document = ingest::read_document(&self.index.root, entry, &options, &count)?;
         if document.passages.is_empty() {
             return Err(Skipped { path: entry.path.clone(), reason: SkipReason::Empty });

@@ -13,7 +13,7 @@ use crate::output;
 pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &super::device(args, Device::Cpu)?)?;
-    let report = super::sync(args, &index, &super::sync_options(own.extract))?;
+    let report = super::sync(args, &index, &super::sync_options(&own.documents))?;
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
         let skipped: Vec<_> = report.skipped.iter().map(|s| json!({ "path": s.path, "reason": s.reason })).collect();

@@ -16,7 +16,7 @@ use std::path::Path;
 use latewood::device::{Device, Opened};
 use latewood::{Error, Location, SyncOptions, SyncReport, TextIndex};
 
-use crate::args::{Args, EncoderArgs, ExtractArgs};
+use crate::args::{Args, DocumentArgs, EncoderArgs};
 use crate::progress::Progress;
 use crate::{model, output};
 
@@ -49,8 +49,9 @@ fn device(args: &Args, usual: Device) -> anyhow::Result<Opened> {
 }
 
 /// How a folder is read.
-fn sync_options(extract: ExtractArgs) -> SyncOptions {
-    SyncOptions { extractor: extract::extractor(extract), ..SyncOptions::default() }
+fn sync_options(documents: &DocumentArgs) -> SyncOptions {
+    let (extractor, fields) = (extract::extractor(documents.extract), documents.fields.clone().unwrap_or_default());
+    SyncOptions { extractor, fields, ..SyncOptions::default() }
 }
 
 /// Brings an index up to date, under a progress bar. A folder without documents gets no index.

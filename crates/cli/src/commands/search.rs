@@ -1,15 +1,21 @@
 //! `latewood search`
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use latewood::device::Device;
-use latewood::{Filter, Hit, SearchOptions};
+use anyhow::Context;
+use latewood::device::{Device, Opened};
+use latewood::{Filter, Hit, Location, Reader, SearchOptions, TextIndex};
 
 use crate::args::{Args, SearchArgs};
 use crate::hits::{self, Look};
-use crate::output;
+use crate::{model, output};
+
+/// What text on standard input is called.
+const STDIN: &str = "stdin";
 
 pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
     if own.query.trim().is_empty() {
@@ -17,14 +23,13 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
     }
     let options = options(args, own)?;
     let device = super::device(args, Device::Cpu)?;
-    let index = if own.no_refresh {
-        super::open(args, own.path.as_deref(), &own.encoder, &device)?
+    let answer = if own.path.as_deref() == Some(Path::new("-")) {
+        // Kept until the answer is there.
+        let folder = tempfile::tempdir().context("cannot make a folder for the text on standard input")?;
+        piped(args, own, folder.path(), &device)?.search(&own.query, &options)?
     } else {
-        let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &device)?;
-        super::refresh(args, &index, &super::sync_options(own.extract))?;
-        index
+        folder(args, own, &device)?.search(&own.query, &options)?
     };
-    let answer = index.reader()?.search(&own.query, &options)?;
     if own.paths || own.null {
         paths(&answer.hits, own.null)?;
     } else if args.json {
@@ -52,4 +57,34 @@ fn paths(hits: &[Hit], null: bool) -> io::Result<()> {
         out.write_all(if null { b"\0" } else { b"\n" })?;
     }
     out.flush()
+}
+
+/// The folder's index, up to date unless that is not wanted.
+fn folder(args: &Args, own: &SearchArgs, device: &Opened) -> anyhow::Result<Reader> {
+    if own.no_refresh {
+        return Ok(super::open(args, own.path.as_deref(), &own.encoder, device)?.reader()?);
+    }
+    let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, device)?;
+    super::refresh(args, &index, &super::sync_options(&own.documents))?;
+    Ok(index.reader()?)
+}
+
+/// An index of what comes in on standard input, made for this one search.
+fn piped(args: &Args, own: &SearchArgs, folder: &Path, device: &Opened) -> anyhow::Result<Reader> {
+    let mut file = File::create(folder.join(STDIN)).context("cannot keep the text on standard input")?;
+    io::copy(&mut io::stdin().lock(), &mut file).context("cannot read standard input")?;
+    let encoder = model::load(args, &own.encoder, None, device)?;
+    let index = TextIndex::open_or_create(Location::find(Some(folder), None)?, encoder)?.on(device);
+    let mut options = super::sync_options(&own.documents);
+    // Whoever pipes it in wants it searched, however much it is.
+    options.walk.max_file_bytes = u64::MAX;
+    let report = index.sync(&options, &crate::progress::Progress::new(args.quiet));
+    report.map_err(|error| match error {
+        latewood::Error::NoDocuments { skipped, .. } => {
+            let reason = skipped.into_iter().next().map_or_else(|| "it is empty".to_owned(), |skipped| skipped.reason);
+            anyhow::anyhow!("nothing to search on standard input: {reason}")
+        }
+        error => error.into(),
+    })?;
+    Ok(index.reader()?)
 }

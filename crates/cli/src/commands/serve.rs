@@ -52,7 +52,7 @@ pub(crate) fn mcp(args: &Args, own: &McpArgs) -> anyhow::Result<ExitCode> {
     let device = super::device(args, Device::Cpu)?;
     let mut options = ServerOptions::default();
     options.data.clone_from(&own.data);
-    options.folder = super::sync_options(own.extract);
+    options.folder = super::sync_options(&own.documents);
     let state = state(args, (own.path.as_deref(), &own.encoder), &device, options)?;
     runtime.block_on(latewood_server::serve_stdio(state)).context("the client does not speak the protocol")?;
     // What reads standard input cannot be stopped, and need not be.
@@ -83,7 +83,7 @@ fn state(
 fn options(own: &ServeArgs) -> anyhow::Result<ServerOptions> {
     let mut options = ServerOptions::default();
     options.data.clone_from(&own.data);
-    options.folder = super::sync_options(own.extract);
+    options.folder = super::sync_options(&own.documents);
     options.allowed_origins.clone_from(&own.allow_origin);
     options.limits.concurrent_requests = own.max_requests as usize;
     options.limits.body_bytes = own.max_body as usize * 1_000_000;

@@ -70,7 +70,7 @@ pub struct Passage {
     /// short sections, those that they share.
     pub headings: Vec<String>,
     /// What is shown and encoded: exactly `text[span]`, except in HTML, where it is the readable
-    /// text with its white space evened out.
+    /// text with its white space evened out, and of a record, whose span is all of it.
     pub text: String,
 }
 
@@ -242,15 +242,15 @@ fn trimmed(text: &str, span: Range<usize>) -> Option<Range<usize>> {
 }
 
 /// Where the lines of a text begin.
-struct Lines(Vec<usize>);
+pub(crate) struct Lines(Vec<usize>);
 
 impl Lines {
-    fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self(std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect())
     }
 
-    fn of_span(&self, span: &Range<usize>) -> RangeInclusive<u32> {
+    pub(crate) fn of_span(&self, span: &Range<usize>) -> RangeInclusive<u32> {
         let line = |at: usize| self.0.partition_point(|start| *start <= at) as u32;
         line(span.start)..=line(span.end.saturating_sub(1).max(span.start))
     }
