@@ -201,6 +201,36 @@ fn what_readers_do_not_see_is_left_out() {
     assert_eq!(out.text, "Fog horn blows.\n\nA note.\n");
 }
 
+#[cfg(unix)]
+#[test]
+fn what_kills_a_worker_is_named() {
+    use std::process::Command;
+
+    use latewood_ingest::ChildProcess;
+
+    let cause = |program: &'static str, script: &'static str| {
+        let worker = ChildProcess::new(move || {
+            let mut command = Command::new(program);
+            command.args(["-c", script]);
+            Ok(command)
+        });
+        // Twice: a worker that died is replaced.
+        let first = worker.extract(Format::Pdf, b"%PDF").unwrap_err();
+        assert_eq!(worker.extract(Format::Pdf, b"%PDF").unwrap_err(), first);
+        first
+    };
+    let document = |cause: &str| ExtractError::Document(cause.to_owned());
+    assert_eq!(cause("sh", "echo late >&2; exit 124"), document("late"));
+    let alloc = "echo memory allocation of 5 bytes failed >&2; kill -ABRT $$";
+    assert_eq!(cause("sh", alloc), document("its parser ran out of the memory it may have"));
+    let stack = "echo thread main has overflowed its stack >&2; kill -ABRT $$";
+    assert_eq!(cause("sh", stack), document("it is nested too deeply for its parser"));
+    assert_eq!(cause("sh", "exit 3"), document("its parser crashed (exit status: 3)"));
+    // Nonsense, and no end of it.
+    assert!(matches!(cause("sh", "exec yes"), ExtractError::Document(_)));
+    assert!(matches!(cause("/no/such/program", ""), ExtractError::Extractor(_)));
+}
+
 #[test]
 fn closed_documents_say_that_they_are() {
     let manifest = b"<manifest:manifest><manifest:encryption-data/></manifest:manifest>";

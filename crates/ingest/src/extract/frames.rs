@@ -7,8 +7,11 @@ use std::io::{self, Read, Write};
 
 use super::{Extracted, Format};
 
-/// No document, and no text, is longer.
-const MAX_BYTES: u64 = 4 << 30;
+/// No document is longer.
+#[cfg(feature = "extract")]
+const MAX_DOCUMENT: u64 = 4 << 30;
+/// No text is longer, nor has a document more pages: a worker that says so has lost its wits.
+const MAX_ANSWER: u64 = 128 << 20;
 
 pub(super) fn write_request(out: &mut impl Write, format: Format, bytes: &[u8]) -> io::Result<()> {
     out.write_all(&[format.number()])?;
@@ -24,7 +27,7 @@ pub(super) fn read_request(input: &mut impl Read) -> io::Result<Option<(Format, 
         return Ok(None);
     }
     let format = Format::of_number(number[0]).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    Ok(Some((format, read_bytes(input)?)))
+    Ok(Some((format, read_bytes(input, MAX_DOCUMENT)?)))
 }
 
 #[cfg(feature = "extract")]
@@ -53,7 +56,7 @@ pub(super) fn read_answer(input: &mut impl Read) -> io::Result<Result<Extracted,
     let title = Some(read_string(input)?).filter(|_| has_title);
     let text = read_string(input)?;
     let mut pages = Vec::new();
-    for _ in 0..number(input)? {
+    for _ in 0..at_most(number(input)?, MAX_ANSWER / 8)? {
         pages.push(number(input)? as usize);
     }
     Ok(Ok(Extracted { title, text, pages }))
@@ -64,16 +67,20 @@ fn write_bytes(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(bytes)
 }
 
-fn read_bytes(input: &mut impl Read) -> io::Result<Vec<u8>> {
-    let len = number(input)?;
+fn at_most(number: u64, most: u64) -> io::Result<u64> {
+    if number > most { Err(io::ErrorKind::InvalidData.into()) } else { Ok(number) }
+}
+
+fn read_bytes(input: &mut impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let len = at_most(number(input)?, most)?;
     let mut bytes = Vec::new();
     // What was said to come is not believed before it is there.
-    let read = input.take(len.min(MAX_BYTES)).read_to_end(&mut bytes)?;
+    let read = input.take(len).read_to_end(&mut bytes)?;
     if read as u64 != len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
 }
 
 fn read_string(input: &mut impl Read) -> io::Result<String> {
-    String::from_utf8(read_bytes(input)?).map_err(|_| io::ErrorKind::InvalidData.into())
+    String::from_utf8(read_bytes(input, MAX_ANSWER)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 fn number(input: &mut impl Read) -> io::Result<u64> {
