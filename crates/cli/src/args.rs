@@ -9,6 +9,8 @@ use latewood::device::Device;
 use latewood::ingest::Fields;
 use latewood::{Mode, SearchOptions};
 
+use crate::config;
+
 /// Search your documents by meaning: late interaction over token vectors, on your own machine.
 ///
 /// Exit codes: 0 found or done, 1 nothing found, 2 error.
@@ -73,6 +75,8 @@ pub(crate) enum Command {
     ///
     /// Tools: search, read and status, none of which changes anything. `latewood serve` has the same at /mcp.
     Mcp(McpArgs),
+    /// Look whether all is well: settings, devices, model, index
+    Doctor(DoctorArgs),
     /// Print a script that completes this program's arguments in a shell
     ///
     /// For bash: latewood completions bash > ~/.local/share/bash-completion/completions/latewood
@@ -150,14 +154,14 @@ pub(crate) enum VectorsCommand {
 #[derive(Debug, clap::Args)]
 pub(crate) struct MaintainArgs {
     /// A folder that is indexed, or one below it [default: the current one]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
     pub(crate) path: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExportArgs {
     /// A folder that is indexed, or one below it [default: the current one]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
     pub(crate) path: Option<PathBuf>,
 
     /// The folder to write, made if it is missing
@@ -277,7 +281,7 @@ pub(crate) struct SearchArgs {
 
     /// The folder to search, or - for the text on standard input [default: the current one, or with --index all that is
     /// indexed]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
     pub(crate) path: Option<PathBuf>,
 
     /// Passages to print
@@ -322,12 +326,16 @@ pub(crate) struct SearchArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct IndexArgs {
     /// The folder to index [default: the current one, or with --index the folder it was made for]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
     pub(crate) path: Option<PathBuf>,
 
     /// Name every file that is left out, with the reason
     #[arg(short, long)]
     pub(crate) verbose: bool,
+
+    /// Go on, and take up changes of the folder as they come
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) watch: bool,
 
     #[command(flatten)]
     pub(crate) documents: DocumentArgs,
@@ -339,7 +347,7 @@ pub(crate) struct IndexArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
     /// A folder that is indexed, or one below it [default: the current one]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
     pub(crate) path: Option<PathBuf>,
 }
 
@@ -347,7 +355,7 @@ pub(crate) struct StatusArgs {
 pub(crate) struct ServeArgs {
     /// The folder to serve as the index "default", indexed first where it is new or has changed [default: the current one,
     /// or with --data none]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
     pub(crate) path: Option<PathBuf>,
 
     /// Where to listen
@@ -396,7 +404,7 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct McpArgs {
     /// The folder to search, indexed first where it is new or has changed [default: the current one, or with --data none]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
     pub(crate) path: Option<PathBuf>,
 
     /// A folder of indexes that a server's clients made
@@ -408,6 +416,13 @@ pub(crate) struct McpArgs {
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// The folder whose index to look at [default: the current one]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
+    pub(crate) path: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,8 @@ use crate::output;
 pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let index = super::open_or_create(args, own.path.as_deref(), &own.encoder, &super::device(args, Device::Cpu)?)?;
-    let report = super::sync(args, &index, &super::sync_options(&own.documents))?;
+    let options = super::sync_options(&own.documents);
+    let report = super::sync(args, &index, &options)?;
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
         let skipped: Vec<_> = report.skipped.iter().map(|s| json!({ "path": s.path, "reason": s.reason })).collect();
@@ -37,6 +38,11 @@ pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
         for (reason, count) in output::skipped_by_reason(&report.skipped) {
             writeln!(out, "skipped {count}: {reason}")?;
         }
+    }
+    if own.watch {
+        out.flush()?;
+        drop(out);
+        super::watch::run(args, &index, &options)?;
     }
     Ok(ExitCode::SUCCESS)
 }

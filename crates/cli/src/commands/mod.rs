@@ -1,5 +1,6 @@
 //! The subcommands, one file each.
 
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod extract;
 pub(crate) mod index;
@@ -10,6 +11,7 @@ pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod vectors;
+mod watch;
 
 use std::path::Path;
 
