@@ -210,6 +210,8 @@ impl Parser {
         let start = self.place();
         let value = match self.next().map(|word| word.kind) {
             Some(Kind::Word(word)) if operator == ":" => has(&name, &word),
+            // A year alone is a time, too.
+            Some(Kind::Word(word)) if name == "modified" => json!({ operator: word }),
             Some(Kind::Word(word)) => json!({ operator: literal(&word) }),
             Some(Kind::Quoted(text)) => json!({ if operator == ":" { "$eq" } else { operator }: text }),
             _ => return Err((start, format!("a value of {name} is expected here"))),
@@ -263,6 +265,7 @@ mod tests {
             "lang=rust stars>100",
             "path:docs/** AND modified>2025-01-01 AND lang:rust",
             "path:docs/ modified:2026-03",
+            "modified>2025 modified<2027",
             "lang:go OR stars:120",
             "NOT (lang:go OR lang:python) kind:markdown",
             "stars>=120 AND stars<=120.0 AND stars!=3",
