@@ -36,10 +36,14 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
     let addr = listener.local_addr().context("cannot tell the address")?;
     let device = super::device(args, Device::Auto)?;
     let state = state(args, (own.path.as_deref(), &own.encoder), &device, options)?;
+    let stopped = {
+        let _runtime = runtime.enter();
+        stopped().context("cannot listen for signals")?
+    };
     // On stdout, so that a script that asked for port 0 can read it.
     writeln!(io::stdout(), "listening on http://{addr}")?;
     io::stdout().flush()?;
-    let served = runtime.block_on(latewood_server::serve(listener, state, stopped()));
+    let served = runtime.block_on(latewood_server::serve(listener, state, stopped));
     // What still computes then has nobody who waits for it.
     runtime.shutdown_background();
     log.finish();
@@ -110,20 +114,25 @@ fn keys() -> anyhow::Result<Keys> {
     Ok(keys)
 }
 
-/// Ends at Ctrl-C or, on Unix, at the signal that service managers send.
-async fn stopped() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
+/// Ends at Ctrl-C or, on Unix, at the signal that service managers send; either is heard from now on, not only when somebody
+/// waits for this.
+#[cfg(unix)]
+fn stopped() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+#[cfg(not(unix))]
+fn stopped() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 pub(crate) fn openapi() -> anyhow::Result<ExitCode> {
