@@ -30,6 +30,12 @@ fn the_model_finds_what_is_meant() {
     // The run that was written scores the same.
     let again = run(dir.path(), &["eval", collection, "--run", "out.run", "--json"]);
     assert_eq!(again.json()[0]["ndcg@10"], modes[0]["ndcg@10"]);
+    // A run beside itself is the same, and keywords alone are not better.
+    let args = ["eval", collection, "--run", "out.run", "--compare", "out.run", "--json"];
+    let same = &run(dir.path(), &args).json()[1]["ndcg@10"];
+    assert_eq!((same["p_value"].as_f64(), same["same"].as_u64()), (Some(1.0), Some(6)), "{same}");
+    let shown = run(dir.path(), &["eval", collection, "--no-exact", "--mode", "keyword", "--compare", "out.run"]);
+    assert!(shown.stdout.contains("against out.run: 0 queries better"), "{}", shown.stdout);
     // Split into passages, and in one mode.
     let split = run(dir.path(), &["eval", collection, "--json", "--split", "--mode", "semantic"]).json().remove(0);
     assert!(split["modes"][0]["ndcg@10"].as_f64().unwrap() >= 0.9 && split["modes"][1].is_null(), "{split}");

@@ -471,6 +471,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) save_run: Option<PathBuf>,
 
+    /// Compare with this TREC run, query by query: is the difference more than chance?
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) compare: Option<PathBuf>,
+
     /// Do not compute exact MaxSim beside the index
     #[arg(long)]
     pub(crate) no_exact: bool,

@@ -1,11 +1,13 @@
 //! `latewood eval`
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use latewood::device::{Device, Opened};
-use latewood::eval::{self, Collection, EvalOptions, EvalReport, Metrics};
+use latewood::eval::{self, Collection, EvalOptions, EvalReport, Judgements, Metrics, Ranking};
 use latewood::ingest::PassageOptions;
+use serde_json::json;
 
 use crate::args::{Args, EvalArgs};
 use crate::progress::Progress;
@@ -14,12 +16,14 @@ use crate::{model, output};
 pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
     if let Some(run) = &own.run {
         let judgements = Collection::read_judgements(&own.dir)?;
-        let metrics = eval::score(&judgements, &eval::read_run(run)?);
+        let run = eval::read_run(run)?;
+        let metrics = eval::score(&judgements, &run);
         if args.json {
             output::json_line("latewood.run.1", &metrics)?;
         } else {
             table(&[("run", metrics)])?;
         }
+        compare(args, own, &judgements, &[("run", &run)])?;
         return Ok(ExitCode::SUCCESS);
     }
     let collection = Collection::read(&own.dir)?;
@@ -37,8 +41,38 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
     } else {
         print(&report)?;
     }
+    let runs: Vec<_> = report.modes.iter().map(|mode| (mode.mode.name(), &mode.run)).collect();
+    compare(args, own, &collection.judgements, &runs)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// How each of `runs` does beside the run that `--compare` names.
+fn compare(args: &Args, own: &EvalArgs, judgements: &Judgements, runs: &[Named<'_>]) -> anyhow::Result<()> {
+    let Some(path) = &own.compare else { return Ok(()) };
+    let other = eval::read_run(path)?;
+    for (name, run) in runs {
+        let found = eval::compare(judgements, run, &other);
+        if args.json {
+            let other = path.display().to_string();
+            output::json_line("latewood.comparison.1", &json!({ "run": name, "other": other, "ndcg@10": found }))?;
+            continue;
+        }
+        writeln!(
+            io::stdout(),
+            "{name:8} NDCG@10 {:+.4} against {}: {} queries better, {} worse, {} the same; chance gives as much with p = {:.4}",
+            found.difference,
+            path.display(),
+            found.better,
+            found.worse,
+            found.same,
+            found.p_value
+        )?;
+    }
+    Ok(())
+}
+
+/// A run and what it is called.
+type Named<'r> = (&'r str, &'r HashMap<String, Ranking>);
 
 fn options(args: &Args, own: &EvalArgs, device: Opened) -> EvalOptions {
     let mut options = EvalOptions::default();

@@ -1,7 +1,7 @@
 //! Retrieval metrics, as pytrec_eval computes them: linear gain, discount `log2(rank + 1)`, ideal ranking from all
 //! positive judgements, mean over the queries that have one. Recall and reciprocal rank count grades over 0.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -52,24 +52,25 @@ pub struct Metrics {
 
 /// Scores rankings; a query that has none counts with zero.
 pub fn score(judgements: &Judgements, rankings: &HashMap<String, Ranking>) -> Metrics {
-    let mut sum = Metrics::default();
+    let all = by_query(judgements, rankings);
+    let mean = |of: fn(&Metrics) -> f64| all.values().map(of).sum::<f64>() / all.len().max(1) as f64;
+    Metrics {
+        ndcg_10: mean(|m| m.ndcg_10),
+        mrr_10: mean(|m| m.mrr_10),
+        recall_10: mean(|m| m.recall_10),
+        recall_100: mean(|m| m.recall_100),
+    }
+}
+
+/// The metrics of each query that has an answer, by its name.
+pub fn by_query(judgements: &Judgements, rankings: &HashMap<String, Ranking>) -> BTreeMap<String, Metrics> {
     let empty = Ranking::default();
-    for (query, docs) in judgements.0.iter().filter(|(query, _)| judgements.has_answer(query)) {
+    let one = |(query, docs): (&String, &HashMap<String, i64>)| {
         let ranking = rankings.get(query).unwrap_or(&empty);
         let grades: Vec<i64> = ranking.docs.iter().map(|(doc, _)| docs.get(doc).copied().unwrap_or(0)).collect();
-        let one = of_query(&grades, docs);
-        sum.ndcg_10 += one.ndcg_10;
-        sum.mrr_10 += one.mrr_10;
-        sum.recall_10 += one.recall_10;
-        sum.recall_100 += one.recall_100;
-    }
-    let n = judgements.query_count().max(1) as f64;
-    Metrics {
-        ndcg_10: sum.ndcg_10 / n,
-        mrr_10: sum.mrr_10 / n,
-        recall_10: sum.recall_10 / n,
-        recall_100: sum.recall_100 / n,
-    }
+        (query.clone(), of_query(&grades, docs))
+    };
+    judgements.0.iter().filter(|(query, _)| judgements.has_answer(query)).map(one).collect()
 }
 
 /// `grades` of the ranked documents, best first.
