@@ -148,8 +148,7 @@ impl Reader {
         // A commit in between may delete texts of its predecessor: then the newer one is read.
         let (searcher, catalog, texts, keywords) = loop {
             let searcher = index.index.searcher()?;
-            let catalog = Catalog::from_payload(searcher.payload(), index.path())?;
-            let catalog = catalog.ok_or_else(|| Error::NoText { index: index.path().into() })?;
+            let catalog = index.catalog(&searcher)?;
             let open = || {
                 let keywords = catalog.keywords.as_ref().map(|record| Keywords::open(index.path(), record));
                 Ok((Texts::open(directory, &catalog, |_| true)?, keywords.transpose()?))
@@ -164,7 +163,7 @@ impl Reader {
             let files = catalog.files.iter().filter(|file| file.path.starts_with(&index.within));
             Arc::new(files.flat_map(|file| file.docs()).collect())
         });
-        let (runs, catalog, texts) = (Arc::new(Runs::new(&catalog)), Arc::new(catalog), Arc::new(texts));
+        let (runs, texts) = (Arc::new(Runs::new(&catalog)), Arc::new(texts));
         let (index, encoder, keywords) = (index.index.clone(), index.encoder.clone(), keywords.map(Arc::new));
         Ok(Self { index, searcher, texts, keywords, catalog, runs, encoder, within })
     }

@@ -159,8 +159,8 @@ impl TextIndex {
         let mut walk = self.walk(options)?;
         // Looked at without the lock first: mostly nothing has changed, and then nobody needs to wait for anybody.
         let searcher = self.index.searcher()?;
-        if let Some(catalog) = Catalog::from_payload(searcher.payload(), self.path())?
-            && let Some(report) = unchanged(&catalog, &walk)
+        let catalog = self.catalog(&searcher)?;
+        if let Some(report) = unchanged(&catalog, &walk)
             && keywords::is_whole(self.path(), catalog.keywords.as_ref())
         {
             return self.refuse_empty(report);
@@ -171,7 +171,7 @@ impl TextIndex {
             began = now_ns();
             walk = self.walk(options)?;
         }
-        drop(searcher);
+        drop((searcher, catalog));
         let catalog = intake::catalog_of(self, writer.payload())?;
         Sync::new(self, options, monitor, writer, catalog).run(walk, began)
     }

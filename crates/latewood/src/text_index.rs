@@ -3,10 +3,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use latewood_encoder::{CachedQueries, Encoder};
-use latewood_engine::{self as engine, Index, IndexOptions, MmapDirectory};
+use latewood_engine::{self as engine, Index, IndexOptions, MmapDirectory, Searcher};
 
 use crate::catalog::{Catalog, Source};
 use crate::device::Opened;
@@ -24,6 +24,8 @@ pub struct TextIndex {
     /// The part of the root that was asked about: `/`-separated, with a `/` at the end; empty for all of it.
     pub(crate) within: String,
     pub(crate) source: Source,
+    /// The catalogue that was read last, and of which commit: of ten thousand files it takes a while to read.
+    read: Arc<Mutex<(u64, Arc<Catalog>)>>,
 }
 
 impl TextIndex {
@@ -60,7 +62,8 @@ impl TextIndex {
                 folder: asked.clone(),
             })?,
         };
-        Ok(Self { index, encoder, root, within, source })
+        let read = Arc::new(Mutex::new((searcher.version(), Arc::new(catalog))));
+        Ok(Self { index, encoder, root, within, source, read })
     }
 
     /// Searches and builds on another device.
@@ -135,6 +138,19 @@ impl TextIndex {
         Self::open(Location { root: None, index: folder.into(), asked: None }, encoder)
     }
 
+    /// The catalogue of `searcher`'s commit, read anew only if it is another than the last one.
+    pub(crate) fn catalog(&self, searcher: &Searcher) -> Result<Arc<Catalog>> {
+        let read = || self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, known) = read().clone();
+        if version == searcher.version() {
+            return Ok(known);
+        }
+        let catalog = Catalog::from_payload(searcher.payload(), self.path())?;
+        let catalog = Arc::new(catalog.ok_or_else(|| Error::NoText { index: self.path().into() })?);
+        *read() = (searcher.version(), catalog.clone());
+        Ok(catalog)
+    }
+
     /// Where its documents come from.
     pub fn source(&self) -> Source {
         self.source
@@ -146,8 +162,8 @@ impl TextIndex {
     /// # Errors
     /// As [`TextIndex::remove`].
     pub fn remove_if_empty(self) -> Result<()> {
-        let catalog = Catalog::from_payload(self.index.searcher()?.payload(), self.path())?;
-        if catalog.is_some_and(|catalog| catalog.files.is_empty()) { self.remove() } else { Ok(()) }
+        let empty = self.catalog(&self.index.searcher()?)?.files.is_empty();
+        if empty { self.remove() } else { Ok(()) }
     }
 
     /// Takes the index out of the file system: its own files, and the folder if nothing else is in it. Readers that are open
