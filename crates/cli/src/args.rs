@@ -334,7 +334,7 @@ pub(crate) struct IndexArgs {
     pub(crate) verbose: bool,
 
     /// Go on, and take up changes of the folder as they come
-    #[arg(short, long, conflicts_with = "json")]
+    #[arg(short, long)]
     pub(crate) watch: bool,
 
     #[command(flatten)]
@@ -441,8 +441,14 @@ pub(crate) struct ModeArgs {
     mode: Option<String>,
 
     /// What words count in mode hybrid, from 0 to 1
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", value_parser = share)]
     pub(crate) keyword_weight: Option<f32>,
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f32, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "a number from 0 to 1 is expected".into())
 }
 
 impl ModeArgs {

@@ -29,8 +29,11 @@ const VARIABLE: &str = "LATEWOOD_CONFIG";
 
 /// The file's place, if the system has one for it.
 pub(crate) fn path() -> Option<PathBuf> {
-    let named = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
-    named.or_else(|| Some(etcetera::choose_base_strategy().ok()?.config_dir().join("latewood/config.toml")))
+    named().or_else(|| Some(etcetera::choose_base_strategy().ok()?.config_dir().join("latewood/config.toml")))
+}
+
+fn named() -> Option<PathBuf> {
+    std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 /// What the file says; nothing where there is none.
@@ -41,9 +44,8 @@ fn read() -> anyhow::Result<(PathBuf, Table)> {
             let table = text.parse().with_context(|| format!("{}", path.display()))?;
             Ok((path, table))
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound && std::env::var_os(VARIABLE).is_none() => {
-            Ok((path, Table::new()))
-        }
+        // It need not be there unless somebody says where it is.
+        Err(e) if e.kind() == io::ErrorKind::NotFound && named().is_none() => Ok((path, Table::new())),
         Err(e) => Err(e).with_context(|| format!("{}: cannot read the settings", path.display())),
     }
 }
@@ -114,12 +116,13 @@ fn default(command: Command, option: &str, value: &Value) -> anyhow::Result<Comm
 
 /// Every option from the environment, too.
 fn with_variables(command: Command) -> Command {
-    let variable = |arg: Arg| match arg.get_long() {
-        Some(long) if arg.get_env().is_none() && !matches!(long, "help" | "version") => {
-            let name = format!("LATEWOOD_{}", long.to_uppercase().replace('-', "_"));
-            arg.env(name).hide_env(true)
+    let variable = |arg: Arg| {
+        let name = arg.get_long().unwrap_or(arg.get_id().as_str());
+        if arg.is_positional() || arg.get_env().is_some() || matches!(name, "help" | "version") {
+            return arg;
         }
-        _ => arg,
+        let name = format!("LATEWOOD_{}", name.to_uppercase().replace('-', "_"));
+        arg.env(name).hide_env(true)
     };
     command.mut_args(variable).mut_subcommands(with_variables)
 }

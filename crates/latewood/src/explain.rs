@@ -59,9 +59,8 @@ impl Reader {
 
     /// For each word of the query where `passage`, or else what stands above it, first has it.
     fn word_matches(&self, query: &str, passage: &Passage) -> Result<Vec<TokenMatch>> {
-        let Some(keywords) = &self.keywords else { return Ok(Vec::new()) };
         let parts = above(passage.title.as_deref(), &passage.headings, &passage.text);
-        let words = keywords.word_places(query, passage.doc)?.into_iter();
+        let words = self.keywords()?.word_places(query, passage.doc)?.into_iter();
         let one = |(place, word, score): (Range<usize>, String, f32)| {
             let text = first_place(&passage.text, &word);
             let above = parts.iter().find_map(|part| Some(part[first_place(part, &word)?].to_owned()));

@@ -50,7 +50,7 @@ impl<'a> Intake<'a> {
     /// Into `index`, whose writer is `writer` and whose catalogue has been `catalog`.
     pub(crate) fn new(index: &'a TextIndex, writer: IndexWriter, catalog: &Catalog) -> Self {
         let texts = TextsWriter::new(index.index.directory(), catalog.next_blob);
-        let whole = keywords::is_whole(index.path(), catalog.keywords.as_ref());
+        let whole = keywords::is_sound(index.path(), catalog.keywords.as_ref());
         let record = catalog.keywords.as_ref().filter(|_| whole);
         let keywords = KeywordsWriter::new(index.path(), record);
         let (next_doc, waiting, encoded) = (catalog.next_doc, Vec::new(), Encoded::default());

@@ -7,7 +7,7 @@ use latewood_engine::{DocId, Prefilter, QueryEmbeddings, SearchParams, SearchRes
 use roaring::RoaringTreemap;
 
 use crate::error::{Error, Result};
-use crate::keywords::{KeywordHit, Keywords};
+use crate::keywords::KeywordHit;
 use crate::mode::Mode;
 use crate::reader::{Reader, SearchOptions, weight};
 
@@ -48,6 +48,8 @@ impl Reader {
     /// Ranks passages for each of `asked`.
     pub(crate) fn rank(&self, asked: &[Asked<'_>], options: &SearchOptions) -> Result<Vec<Ranking>> {
         let filter = self.prefilter(options.filter.as_ref());
+        // Room is made for as many as are asked for.
+        let options = &SearchOptions { k: options.k.min(self.info().docs().max(1)), ..options.clone() };
         let mut params = options.params.clone();
         params.filter = filter.clone();
         match options.mode {
@@ -143,17 +145,17 @@ impl Reader {
         ranking.keywords = start.elapsed();
         Ok(ranking)
     }
-
-    fn keywords(&self) -> Result<&Keywords> {
-        self.keywords.as_deref().ok_or_else(|| Error::NoKeywords { index: self.path().into() })
-    }
 }
 
 /// Both scores as one: the mean of the best cosines, and the share of the score that no passage can reach, by their weights.
 /// Neither depends on what else was found, so that a passage's score says something by itself.
 fn fused(semantic: f32, keyword: f32, most: f32, weight: f32) -> f32 {
-    let share = if most > 0.0 { keyword / most } else { 0.0 };
-    (1.0 - weight) * semantic + weight * share
+    if most <= 0.0 {
+        // No words, nothing to weigh.
+        return semantic;
+    }
+    let weight = if weight.is_nan() { 0.0 } else { weight.clamp(0.0, 1.0) };
+    (1.0 - weight) * semantic + weight * keyword / most
 }
 
 pub(crate) fn semantic(found: SearchResult, rows: &QueryEmbeddings) -> Ranking {

@@ -15,7 +15,7 @@ use crate::catalog::{Catalog, FileRecord, Metadata, Runs};
 use crate::error::{Error, Result};
 use crate::explain::TokenMatch;
 use crate::filter::Filter;
-use crate::keywords::Keywords;
+use crate::keywords::{self, Keywords};
 use crate::mode::Mode;
 use crate::ranking::{self, Asked, Ranked, Ranking};
 use crate::text_index::TextIndex;
@@ -134,7 +134,8 @@ pub struct Reader {
     index: Index,
     pub(crate) searcher: Searcher,
     texts: Arc<Texts>,
-    pub(crate) keywords: Option<Arc<Keywords>>,
+    /// None in an index of before there were any. Where they are damaged, searches by meaning go on.
+    keywords: Arc<Result<Option<Keywords>>>,
     catalog: Arc<Catalog>,
     runs: Arc<Runs>,
     pub(crate) encoder: Arc<dyn Encoder>,
@@ -149,12 +150,10 @@ impl Reader {
         let (searcher, catalog, texts, keywords) = loop {
             let searcher = index.index.searcher()?;
             let catalog = index.catalog(&searcher)?;
-            let open = || {
-                let keywords = catalog.keywords.as_ref().map(|record| Keywords::open(index.path(), record));
-                Ok((Texts::open(directory, &catalog, |_| true)?, keywords.transpose()?))
-            };
-            match open() {
-                Ok((texts, keywords)) => break (searcher, catalog, texts, keywords),
+            let keywords = catalog.keywords.as_ref().map(|record| Keywords::open(index.path(), record)).transpose();
+            match Texts::open(directory, &catalog, |_| true) {
+                Ok(_) if keywords.is_err() && index.index.version()? != searcher.version() => {}
+                Ok(texts) => break (searcher, catalog, texts, keywords),
                 Err(_) if index.index.version()? != searcher.version() => {}
                 Err(error) => return Err(error),
             }
@@ -164,7 +163,7 @@ impl Reader {
             Arc::new(files.flat_map(|file| file.docs()).collect())
         });
         let (runs, texts) = (Arc::new(Runs::new(&catalog)), Arc::new(texts));
-        let (index, encoder, keywords) = (index.index.clone(), index.encoder.clone(), keywords.map(Arc::new));
+        let (index, encoder, keywords) = (index.index.clone(), index.encoder.clone(), Arc::new(keywords));
         Ok(Self { index, searcher, texts, keywords, catalog, runs, encoder, within })
     }
 
@@ -309,7 +308,21 @@ impl Reader {
 
     /// Bytes of the keywords.
     pub fn keyword_bytes(&self) -> u64 {
-        self.keywords.as_ref().map_or(0, |keywords| keywords.bytes())
+        self.keywords().map_or(0, Keywords::bytes)
+    }
+
+    /// What words are looked for in.
+    pub(crate) fn keywords(&self) -> Result<&Keywords> {
+        match &*self.keywords {
+            Ok(Some(keywords)) => Ok(keywords),
+            Ok(None) => Err(Error::NoKeywords { index: self.path().into() }),
+            Err(Error::DamagedKeywords { folder, detail }) => {
+                Err(Error::DamagedKeywords { folder: folder.clone(), detail: detail.clone() })
+            }
+            Err(error) => {
+                Err(Error::DamagedKeywords { folder: self.path().join(keywords::FOLDER), detail: error.to_string() })
+            }
+        }
     }
 
     /// The folder of the index.

@@ -42,6 +42,10 @@ fn names(index: &TextIndex, query: &str, mode: Mode) -> Vec<String> {
     found(index, query, &options(mode, 10)).into_iter().map(|(name, _)| name).collect()
 }
 
+fn names_of(index: &TextIndex, query: &str, options: &SearchOptions) -> Vec<String> {
+    found(index, query, options).into_iter().map(|(name, _)| name).collect()
+}
+
 const NOTES: [(&str, &str); 6] = [
     ("kiln", "A kiln fires stoneware at 1280 degrees. The kiln is hot."),
     ("hive", "A hive needs honey in winter."),
@@ -148,6 +152,11 @@ fn modes_do_what_they_are_called() {
         sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
         assert_eq!(sorted, answer.hits);
     }
+    // Any number may be asked for, and what has no words is ranked by meaning.
+    assert_eq!(names_of(&index, "kiln", &options(Mode::Keyword, usize::MAX >> 1)).len(), 2);
+    let (both, alone) =
+        (found(&index, "???", &options(Mode::Hybrid, 6)), found(&index, "???", &options(Mode::Semantic, 6)));
+    assert_eq!(both, alone);
     // Alone, each of the two is the hybrid of which the other is no part.
     let mut all = options(Mode::Hybrid, 6);
     for (weight, mode) in [(0.0, Mode::Semantic), (1.0, Mode::Keyword)] {
@@ -186,7 +195,9 @@ fn explanations_of_keywords_name_the_words() {
 fn lost_keywords_are_made_again_without_encoding() {
     let (_dir, index) = notes();
     fs::remove_dir_all(index.path().join("keywords")).unwrap();
-    let error = index.reader().map(drop).unwrap_err().to_string();
+    // By meaning it goes on.
+    assert_eq!(names(&index, "honey in the hive", Mode::Semantic)[0], "hive");
+    let error = index.reader().unwrap().search("kiln", &options(Mode::Hybrid, 3)).unwrap_err().to_string();
     assert!(error.contains("keywords") && error.contains("delete this folder"), "{error}");
     assert!(!maintain::verify(index.path(), &()).unwrap().is_empty());
     let committed = index.writer(PassageOptions::default()).unwrap().commit(&()).unwrap();
@@ -202,6 +213,27 @@ fn lost_keywords_are_made_again_without_encoding() {
     fs::write(&postings, bytes).unwrap();
     let wrong = maintain::verify(index.path(), &()).unwrap();
     assert!(wrong.len() == 1 && wrong[0].to_string().contains("checksum"), "{wrong:?}");
+    // And nothing is built on it: the next write makes them anew.
+    write(&index, &[("more", "A kiln again.")], &[]);
+    assert!(maintain::verify(index.path(), &()).unwrap().is_empty());
+    assert_eq!(names(&index, "kiln", Mode::Keyword).len(), 3);
+
+    // What is damaged and looks whole may make tantivy panic: that is an error.
+    let folder = index.path().join("keywords");
+    for entry in fs::read_dir(&folder).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|e| e == "idx")) {
+        let mut bytes = fs::read(entry.path()).unwrap();
+        let end = bytes.len().saturating_sub(230);
+        bytes[..end].iter_mut().for_each(|byte| *byte = !*byte);
+        fs::write(entry.path(), bytes).unwrap();
+    }
+    let _ = index.reader().unwrap().search("kiln in the winter", &options(Mode::Keyword, 3));
+    // A short file is damage and no failure of the disk.
+    let segment = fs::read_dir(&folder).unwrap().flatten().find(|e| e.path().extension().is_some_and(|e| e == "term"));
+    fs::write(segment.unwrap().path(), "short").unwrap();
+    let error = index.reader().unwrap().search("kiln", &options(Mode::Keyword, 3)).unwrap_err().to_string();
+    assert!(error.contains("delete this folder"), "{error}");
+    write(&index, &[("more", "A kiln once more.")], &[]);
+    assert_eq!(names(&index, "kiln", Mode::Keyword).len(), 3);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use latewood::device::{Device, Opened};
-use latewood::{Location, TextIndex};
+use latewood::{Location, Mode, SearchOptions, TextIndex};
 use serde_json::json;
 
 use crate::args::{Args, DoctorArgs, EncoderArgs};
@@ -85,6 +85,10 @@ fn index(args: &Args, path: Option<&Path>, device: &Opened) -> anyhow::Result<St
     };
     let encoder = model::load(args, &EncoderArgs::default(), Some(&recorded), device)?;
     let reader = TextIndex::open(location, encoder)?.reader()?;
+    // Both ways of searching are tried.
+    let mut options = SearchOptions::new(1);
+    options.mode = Mode::Hybrid;
+    reader.search("is all well?", &options)?;
     let (files, passages) = (reader.catalog().files.len(), reader.info().docs());
     Ok(format!("{place}: {files} files, {passages} passages; `latewood verify` checks every byte"))
 }

@@ -26,6 +26,9 @@ pub(crate) fn run(args: &Args, own: &IndexArgs) -> anyhow::Result<ExitCode> {
                 "passages": report.passages, "tokens": report.tokens, "skipped": skipped, "seconds": seconds,
             }),
         )?;
+        if own.watch {
+            super::watch::run(args, &index, &options)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = io::stdout().lock();

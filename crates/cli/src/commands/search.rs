@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -52,8 +52,13 @@ fn options(args: &Args, own: &SearchArgs) -> anyhow::Result<SearchOptions> {
 /// Each file once, in the order of its best passage.
 fn paths(hits: &[Hit], null: bool) -> io::Result<()> {
     let (mut out, mut known) = (io::stdout().lock(), HashSet::new());
+    // A file's name must not steer a terminal; other programs get it as it is.
+    let people = !null && io::stdout().is_terminal();
     for path in hits.iter().map(|hit| hit.passage.path.as_str()).filter(|path| known.insert(*path)) {
-        out.write_all(path.as_bytes())?;
+        match people {
+            true => out.write_all(output::printable(path).as_bytes())?,
+            false => out.write_all(path.as_bytes())?,
+        }
         out.write_all(if null { b"\0" } else { b"\n" })?;
     }
     out.flush()

@@ -64,16 +64,28 @@ fn open_files(folder: &Path, meta: Option<&str>) -> tantivy::Result<(tantivy::In
     Ok((index, files))
 }
 
-/// Tantivy's failure as ours: the file system's, or damage.
+/// Tantivy's failure as ours: the file system's, or damage, which it may call a failure of the file system, too.
 fn failed(folder: &Path, error: &TantivyError) -> Error {
+    use std::io::ErrorKind::{InvalidData, NotFound, Other, UnexpectedEof};
     use tantivy::directory::error::{OpenReadError, OpenWriteError};
-    let io = match error {
+    match error {
         TantivyError::IoError(io)
         | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. })
-        | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: io, .. }) => io,
-        error => return Error::DamagedKeywords { folder: folder.into(), detail: error.to_string() },
-    };
-    Error::io("read or write keywords in", folder, std::io::Error::new(io.kind(), io.to_string()))
+        | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: io, .. })
+            if !matches!(io.kind(), InvalidData | NotFound | Other | UnexpectedEof) =>
+        {
+            Error::io("read or write keywords in", folder, std::io::Error::new(io.kind(), io.to_string()))
+        }
+        error => Error::DamagedKeywords { folder: folder.into(), detail: error.to_string() },
+    }
+}
+
+/// Runs what reads tantivy's files, which it does not check as it reads: damage may make it panic.
+fn guarded<T>(folder: &Path, work: impl FnOnce() -> tantivy::Result<T>) -> Result<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|e| failed(folder, &e)),
+        Err(_) => Err(Error::DamagedKeywords { folder: folder.into(), detail: "they do not read".into() }),
+    }
 }
 
 /// The keywords of one commit.
@@ -108,7 +120,7 @@ impl Keywords {
             let docs = docs.collect::<tantivy::Result<_>>()?;
             Ok((searcher, docs, index))
         };
-        let (searcher, docs, index) = open().map_err(|e| failed(&folder, &e))?;
+        let (searcher, docs, index) = guarded(&folder, open)?;
         Ok(Self { searcher, docs, index, fields: schema().1, folder })
     }
 
@@ -139,7 +151,7 @@ impl Keywords {
             };
             found.into_iter().map(|(score, at)| Ok(KeywordHit { doc: self.doc(at)?, score })).collect()
         };
-        let mut hits = search().map_err(|e| failed(&self.folder, &e))?;
+        let mut hits = guarded(&self.folder, search)?;
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.doc.cmp(&b.doc)));
         Ok(hits)
     }
@@ -165,7 +177,7 @@ impl Keywords {
             }
             Ok(scores)
         };
-        scores().map_err(|e| failed(&self.folder, &e))
+        guarded(&self.folder, scores)
     }
 
     /// What no passage's score for `words` can reach: the sum of their weights, each met without end.
@@ -180,7 +192,7 @@ impl Keywords {
             }
             Ok(most)
         };
-        most().map_err(|e| failed(&self.folder, &e))
+        guarded(&self.folder, most)
     }
 
     /// Where each different word of `query` is in it, the word, and its part in the score of `doc`.
@@ -333,6 +345,12 @@ pub(crate) fn first_place(text: &str, word: &str) -> Option<Range<usize>> {
         }
     });
     place
+}
+
+/// Whether `record` is whole to the last byte: what tantivy goes on from when it writes, it does not check.
+pub(crate) fn is_sound(index: &Path, record: Option<&KeywordsRecord>) -> bool {
+    let current = record.filter(|record| record.version == VERSION);
+    current.is_some_and(|record| Keywords::open(index, record).is_ok_and(|keywords| keywords.verify().is_empty()))
 }
 
 /// Deletes files that `record` does not name.
