@@ -1,7 +1,8 @@
 //! How a text is taken apart into keywords.
 //!
 //! A word is a run of letters and digits, an apostrophe within it included. Of a name as programmers write it, `readFile`
-//! or `read_file`, the parts are words too, beside the whole. Scripts without spaces give a word for each character.
+//! or `read_file`, the parts are words too, beside the whole. Accents do not count, composed or not. Chinese and Japanese give a
+//! word for each character; of other scripts without spaces a run is one word.
 
 use std::ops::Range;
 
@@ -34,16 +35,27 @@ impl Tokenizer for Words {
         for run in runs(text) {
             let parts = parts(text, run.clone());
             if parts.len() > 1 {
-                let whole = text[run.clone()].replace('_', "");
+                let whole = word(&text[run.clone()]);
                 push(&mut tokens, run, whole);
             }
             for part in parts {
-                let word = text[part.clone()].replace('\u{2019}', "'");
+                let word = word(&text[part.clone()]);
                 push(&mut tokens, part, word);
             }
         }
         Stream { tokens, at: 0 }
     }
+}
+
+/// A word as it is kept: without what joins its parts or stands over its letters.
+fn word(text: &str) -> String {
+    let letters = text.chars().filter(|c| *c != '_' && !is_silent(*c));
+    letters.map(|c| if c == '\u{2019}' { '\'' } else { c }).collect()
+}
+
+/// Whether a character is none of a word's letters: an accent by itself, or where a word may be divided.
+fn is_silent(c: char) -> bool {
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{ad}')
 }
 
 fn push(tokens: &mut Vec<Token>, span: Range<usize>, text: String) {
@@ -58,6 +70,9 @@ fn runs(text: &str) -> Vec<Range<usize>> {
     let mut chars = text.char_indices().peekable();
     let mut before = ' ';
     while let Some((at, c)) = chars.next() {
+        if is_silent(c) && before.is_alphanumeric() {
+            continue;
+        }
         if is_word_by_itself(c) {
             close(&mut start, at);
             start = Some(at);
@@ -162,6 +177,7 @@ mod tests {
             ("The kilns' glazes", "the kiln glaze"),
             ("it doesn\u{2019}t fire patient's k-means", "it doesn't fire patient k mean"),
             ("Café, naïve", "cafe naiv"),
+            ("Cafe\u{301} nai\u{308}ve hy\u{ad}phen \u{301}", "cafe naiv hyphen"),
             ("read_file(readFile, HTTPServer)", "readfil read file readfil read file httpserver http server"),
             ("mRNA pH PCRs DNA sha256 BM25 __init__", "mrna ph pcrs dna sha256 bm25 init"),
             ("\u{6771}\u{4eac}is big", "\u{6771} \u{4eac} is big"),
@@ -175,10 +191,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_lie_where_they_say(text in "[a-zA-Z0-9_'\u{2019} \u{6771}\u{e9}\u{df}.]{0,40}") {
+        fn words_lie_where_they_say(text in "[a-zA-Z0-9_'\u{2019} \u{6771}\u{e9}\u{df}.\u{301}\u{ad}]{0,40}") {
             for token in Words.token_stream(&text).tokens {
                 let source = &text[token.offset_from..token.offset_to];
-                prop_assert_eq!(source.replace('_', "").replace('\u{2019}', "'"), token.text.replace('\u{2019}', "'"));
+                prop_assert_eq!(word(source), token.text.clone());
                 prop_assert!(!token.text.is_empty());
             }
         }
