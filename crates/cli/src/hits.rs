@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use latewood::{Hit, TokenMatch};
 
-use crate::output::{printable, style};
+use crate::output::{clean, printable, style};
 
 /// Bytes of text shown of a hit.
 const SNIPPET: usize = 480;
@@ -130,11 +130,6 @@ fn marked(line: &str, start: usize, marks: &[Range<usize>], c: &Colours) -> Stri
     }
     shown += &clean(&line[at..]);
     shown.trim_end().to_owned()
-}
-
-/// Without control characters, white space at the end kept.
-fn clean(part: &str) -> String {
-    part.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// `kiln → kiln 0.24, hot → degrees 0.13`: what the words of the query met, those that count most first.

@@ -50,7 +50,18 @@ pub(crate) fn note(quiet: bool, text: &str) {
 
 /// The line without control characters: documents must not steer the terminal.
 pub(crate) fn printable(line: &str) -> String {
-    line.trim_end().chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+    clean(line.trim_end())
+}
+
+/// [`printable`], white space at the end kept.
+pub(crate) fn clean(part: &str) -> String {
+    part.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character does something to a terminal, or to the order in which others are shown.
+fn steers(c: char) -> bool {
+    (c.is_control() && c != '\t')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `12 files added, 3 removed; 40 passages encoded`

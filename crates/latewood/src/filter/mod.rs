@@ -17,8 +17,8 @@
 //!
 //! Of a list, a test holds where it holds for one of its values; `$ne` and `$nin` hold where the opposite does not. Fields
 //! are the names in a document's metadata and its own: `path` or `id` (the same), `title`, `kind`, and `modified`, the
-//! time as `2026-03-01T12:00:00Z`, which is compared as a string, so that `{"modified": {"$gte": "2026-03"}}` is what it
-//! looks like. `lang` is the language of source code, where metadata has no such name. [`Filter::parse_text`] reads the same in a
+//! time as `2026-03-01T12:00:00Z`, which is compared as far as is given: `{"modified": {"$lte": "2026-03"}}` holds of all of
+//! March. `lang` is the language of source code, where metadata has no such name. [`Filter::parse_text`] reads the same in a
 //! form for typing.
 
 mod text;
@@ -67,6 +67,8 @@ enum Test {
     /// Strings apart: there may be thousands.
     In(HashSet<String>, Vec<Value>),
     Compare(Order, Value),
+    /// Of a time, as much as is given: all of a day is not after the day.
+    Time(Order, String),
     Exists(bool),
     Glob(Regex),
     Not(Box<Test>),
@@ -159,11 +161,32 @@ fn node(at: &str, value: &Value, depth: usize) -> Result<Node, String> {
 /// The tests of one field, all of which must hold.
 fn field(at: &str, name: &str, value: &Value) -> Result<Vec<Node>, String> {
     let tests = match value {
+        Value::Object(tests) if name == "modified" => {
+            operators(at, tests)?.into_iter().map(|test| time(at, test)).collect::<Result<_, _>>()?
+        }
         Value::Object(tests) => operators(at, tests)?,
         Value::Array(_) => return Err(format!("{at}: a list is asked for by {{\"$in\": [...]}}")),
         value => vec![Test::Eq(value.clone())],
     };
     Ok(tests.into_iter().map(|test| Node::Field(name.to_owned(), test)).collect())
+}
+
+/// A test of a time, which must be given as one, or as its beginning.
+fn time(at: &str, test: Test) -> Result<Test, String> {
+    match test {
+        Test::Compare(order, Value::String(bound)) if is_time(&bound) => Ok(Test::Time(order, bound)),
+        Test::Compare(_, bound) => {
+            Err(format!("{at}: {bound} is no time: 2026, 2026-03, 2026-03-01 or 2026-03-01T12:00:00Z is expected"))
+        }
+        test => Ok(test),
+    }
+}
+
+/// Whether a text is the beginning of a time as [`FileRecord::modified`] gives it.
+fn is_time(text: &str) -> bool {
+    const SHAPE: &[u8] = b"0000-00-00T00:00:00Z";
+    let same = |(c, shape): (u8, &u8)| if *shape == b'0' { c.is_ascii_digit() } else { c == *shape };
+    (4..=SHAPE.len()).contains(&text.len()) && text.bytes().zip(SHAPE).all(same)
 }
 
 fn operators(at: &str, tests: &Map<String, Value>) -> Result<Vec<Test>, String> {
@@ -267,6 +290,10 @@ impl Test {
                 found => others.iter().any(|value| same(found, value)),
             },
             Self::Compare(order, value) => order.holds(found, value),
+            Self::Time(order, bound) => found.as_str().is_some_and(|time| {
+                let time = time.get(..bound.len()).unwrap_or(time);
+                order.allows(time.cmp(bound.as_str()))
+            }),
             Self::Glob(glob) => {
                 found.as_str().is_some_and(|text| text.len() <= GLOB_READS && glob.is_match(text.as_bytes()))
             }
@@ -286,12 +313,16 @@ impl Order {
             (Value::String(a), Value::String(b)) => a.partial_cmp(b),
             _ => found.as_f64().zip(bound.as_f64()).and_then(|(a, b)| a.partial_cmp(&b)),
         };
-        order.is_some_and(|order| match self {
+        order.is_some_and(|order| self.allows(order))
+    }
+
+    fn allows(self, order: std::cmp::Ordering) -> bool {
+        match self {
             Self::Gt => order.is_gt(),
             Self::Gte => order.is_ge(),
             Self::Lt => order.is_lt(),
             Self::Lte => order.is_le(),
-        })
+        }
     }
 }
 
@@ -344,6 +375,7 @@ mod tests {
             json!({ "draft": false }),
             json!({ "path": { "$glob": "docs/**/*.md" }, "id": "docs/guide/pots.md" }),
             json!({ "kind": "markdown", "modified": { "$gte": "2026-03", "$lt": "2026-03-02" } }),
+            json!({ "modified": { "$lte": "2026-03-01", "$gt": "2026-02" } }),
             json!({ "$or": [{ "lang": "go" }, { "stars": { "$gt": 1 } }] }),
             json!({ "$not": { "lang": "go" } }),
             json!({ "$and": [{ "lang": "rust" }, { "$not": { "draft": true } }] }),
@@ -356,6 +388,8 @@ mod tests {
             json!({ "stars": "120" }),
             json!({ "stars": { "$gt": "1" } }),
             json!({ "missing": { "$lt": 5 } }),
+            json!({ "modified": { "$gt": "2026" } }),
+            json!({ "modified": { "$lt": "2026-03-01" } }),
             json!({ "tags": { "$ne": "a" } }),
             json!({ "title": { "$exists": true } }),
             json!({ "path": { "$glob": "docs/*.md" } }),
@@ -381,6 +415,8 @@ mod tests {
             (json!({ "a": { "$glob": "*".repeat(257) } }), "256 bytes at most"),
             (json!({ "$or": vec![json!({ "a": 1 }); 1001] }), "1001 tests"),
             (json!({ "$or": vec![json!({ "a": { "$glob": "*" } }); 17] }), "17 patterns"),
+            (json!({ "modified": { "$gt": "01/02/2026" } }), "no time"),
+            (json!({ "modified": { "$gt": 2026 } }), "no time"),
             (deep, "deep"),
         ] {
             let text = Filter::parse(&filter).unwrap_err().to_string();

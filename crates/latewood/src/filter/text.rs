@@ -210,8 +210,12 @@ impl Parser {
         let start = self.place();
         let value = match self.next().map(|word| word.kind) {
             Some(Kind::Word(word)) if operator == ":" => has(&name, &word),
-            // A year alone is a time, too.
-            Some(Kind::Word(word)) if name == "modified" => json!({ operator: word }),
+            // A year alone is a time, too, and a day all of it.
+            Some(Kind::Word(word)) if name == "modified" => match operator {
+                "$eq" => has(&name, &word),
+                "$ne" => return Ok(json!({ "$not": { name.as_str(): has(&name, &word) } })),
+                _ => json!({ operator: word }),
+            },
             Some(Kind::Word(word)) => json!({ operator: literal(&word) }),
             Some(Kind::Quoted(text)) => json!({ if operator == ":" { "$eq" } else { operator }: text }),
             _ => return Err((start, format!("a value of {name} is expected here"))),
@@ -266,6 +270,7 @@ mod tests {
             "path:docs/** AND modified>2025-01-01 AND lang:rust",
             "path:docs/ modified:2026-03",
             "modified>2025 modified<2027",
+            "modified<=2026-03-01 modified=2026-03 modified!=2026-04",
             "lang:go OR stars:120",
             "NOT (lang:go OR lang:python) kind:markdown",
             "stars>=120 AND stars<=120.0 AND stars!=3",
@@ -277,8 +282,16 @@ mod tests {
         ] {
             assert!(Filter::parse_text(text).unwrap().passes(&file()), "{text}");
         }
-        for text in ["lang:go", "path:docs/*.md", "stars>120", "path:\"docs/**\"", "lang:rust stars:1", "modified:2025"]
-        {
+        for text in [
+            "lang:go",
+            "path:docs/*.md",
+            "stars>120",
+            "path:\"docs/**\"",
+            "lang:rust stars:1",
+            "modified:2025",
+            "modified>2026",
+            "modified!=2026-03-01",
+        ] {
             assert!(!Filter::parse_text(text).unwrap().passes(&file()), "{text}");
         }
     }
