@@ -49,21 +49,22 @@ impl Reader {
     pub(crate) fn rank(&self, asked: &[Asked<'_>], options: &SearchOptions) -> Result<Vec<Ranking>> {
         let filter = self.prefilter(options.filter.as_ref());
         // Room is made for as many as are asked for.
-        let options = &SearchOptions { k: options.k.min(self.info().docs().max(1)), ..options.clone() };
+        let k = options.k.min(self.passages.max(1));
         let mut params = options.params.clone();
         params.filter = filter.clone();
         match options.mode {
             Mode::Semantic => {
-                params.k = options.k;
+                params.k = k;
                 let found = self.nearest(asked, &params)?.into_iter();
                 found.zip(asked).map(|(found, asked)| Ok(semantic(found, rows(asked)?))).collect()
             }
-            Mode::Keyword => asked.iter().map(|asked| self.by_keywords(asked, options.k, &filter)).collect(),
-            Mode::Rerank => asked.iter().map(|asked| self.reranked(asked, options, &filter)).collect(),
+            Mode::Keyword => asked.iter().map(|asked| self.by_keywords(asked, k, &filter)).collect(),
+            Mode::Rerank => asked.iter().map(|asked| self.reranked(asked, k, &filter)).collect(),
             Mode::Hybrid => {
-                params.k = options.k.max(KEYWORD_DEPTH);
+                params.k = k.max(KEYWORD_DEPTH);
+                let weight = options.keyword_weight;
                 let found = self.nearest(asked, &params)?.into_iter();
-                found.zip(asked).map(|(found, asked)| self.hybrid(asked, found, options, &filter)).collect()
+                found.zip(asked).map(|(found, asked)| self.hybrid(asked, found, (k, weight), &filter)).collect()
             }
         }
     }
@@ -86,10 +87,10 @@ impl Reader {
         Ok(Ranking { hits: hits.into_iter().map(ranked).collect(), candidates, keywords, ..Ranking::default() })
     }
 
-    fn reranked(&self, asked: &Asked<'_>, options: &SearchOptions, filter: &Prefilter) -> Result<Ranking> {
-        let first = self.by_keywords(asked, options.k.max(KEYWORD_DEPTH), filter)?;
+    fn reranked(&self, asked: &Asked<'_>, k: usize, filter: &Prefilter) -> Result<Ranking> {
+        let first = self.by_keywords(asked, k.max(KEYWORD_DEPTH), filter)?;
         let rows = rows(asked)?;
-        let (mut ranking, keywords) = (self.scored(rows, &first.hits, options.k)?, first.keywords);
+        let (mut ranking, keywords) = (self.scored(rows, &first.hits, k)?, first.keywords);
         let known = |doc| first.hits.iter().find(|hit| hit.doc == doc).map(|hit| hit.score);
         for hit in &mut ranking.hits {
             (hit.semantic, hit.keyword) = (Some(hit.score), known(hit.doc));
@@ -111,20 +112,20 @@ impl Reader {
         &self,
         asked: &Asked<'_>,
         found: SearchResult,
-        options: &SearchOptions,
+        (k, weight): (usize, f32),
         filter: &Prefilter,
     ) -> Result<Ranking> {
         let start = Instant::now();
         let rows = rows(asked)?;
         let mut ranking = semantic(found, rows);
         let Some(text) = asked.text else {
-            ranking.hits.truncate(options.k);
+            ranking.hits.truncate(k);
             return Ok(ranking);
         };
         let keywords = self.keywords()?;
         let words = keywords.words(text);
         let known: HashSet<DocId> = ranking.hits.iter().map(|hit| hit.doc).collect();
-        let first = keywords.search(&words, options.k.max(KEYWORD_DEPTH), allowed(filter))?;
+        let first = keywords.search(&words, k.max(KEYWORD_DEPTH), allowed(filter))?;
         let new = first.iter().filter(|hit| !known.contains(&hit.doc));
         let new: Vec<Ranked> =
             new.map(|hit| Ranked { doc: hit.doc, score: 0.0, semantic: None, keyword: None }).collect();
@@ -136,10 +137,10 @@ impl Reader {
         for hit in &mut ranking.hits {
             let keyword = scores.get(&hit.doc).copied().unwrap_or_default();
             (hit.semantic, hit.keyword) = (Some(hit.score), Some(keyword));
-            hit.score = fused(hit.score, keyword, most, options.keyword_weight);
+            hit.score = fused(hit.score, keyword, most, weight);
         }
         ranking.hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.doc.cmp(&b.doc)));
-        ranking.hits.truncate(options.k);
+        ranking.hits.truncate(k);
         ranking.candidates += new.len();
         ranking.exact_among_candidates = false;
         ranking.keywords = start.elapsed();

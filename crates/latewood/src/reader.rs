@@ -138,6 +138,8 @@ pub struct Reader {
     keywords: Arc<Result<Option<Keywords>>>,
     catalog: Arc<Catalog>,
     runs: Arc<Runs>,
+    /// Passages in all.
+    pub(crate) passages: usize,
     pub(crate) encoder: Arc<dyn Encoder>,
     /// The documents below the folder that was asked about; none for all.
     within: Option<Arc<RoaringTreemap>>,
@@ -164,7 +166,8 @@ impl Reader {
         });
         let (runs, texts) = (Arc::new(Runs::new(&catalog)), Arc::new(texts));
         let (index, encoder, keywords) = (index.index.clone(), index.encoder.clone(), Arc::new(keywords));
-        Ok(Self { index, searcher, texts, keywords, catalog, runs, encoder, within })
+        let passages = catalog.passage_count();
+        Ok(Self { index, searcher, texts, keywords, catalog, runs, passages, encoder, within })
     }
 
     /// The passages nearest to `query`.
@@ -318,6 +321,10 @@ impl Reader {
             Ok(None) => Err(Error::NoKeywords { index: self.path().into() }),
             Err(Error::DamagedKeywords { folder, detail }) => {
                 Err(Error::DamagedKeywords { folder: folder.clone(), detail: detail.clone() })
+            }
+            // Not damage: nothing is to be deleted.
+            Err(Error::Io { action, path, source }) => {
+                Err(Error::io(action, path, std::io::Error::new(source.kind(), source.to_string())))
             }
             Err(error) => {
                 Err(Error::DamagedKeywords { folder: self.path().join(keywords::FOLDER), detail: error.to_string() })
