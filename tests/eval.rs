@@ -42,6 +42,76 @@ fn the_model_finds_what_is_meant() {
     assert!(split["exact"].is_null());
 }
 
+/// A folder of many short notes, each of another animal.
+fn notes() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let places = "otter:river heron:reeds badger:sett newt:pond magpie:roof marten:pine viper:heath stoat:wall eel:weir \
+                  lynx:forest owl:barn hare:field vole:bank bat:cave toad:cellar crane:marsh";
+    for (animal, place) in places.split_whitespace().filter_map(|pair| pair.split_once(':')) {
+        let first = format!("# The {animal}\n\nThe {animal} is seen at dusk near the {place}, never far from it.\n");
+        let winter = format!("\n## The {animal} in winter\n\n{}", "It sleeps by day and by night. ".repeat(24));
+        std::fs::write(dir.path().join(format!("{animal}.md")), first + &winter).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn an_index_answers_its_owners_questions() {
+    let dir = notes();
+    let ask = |args: &[&str]| run(dir.path(), &[&["eval", "--questions", "q.tsv"], args].concat());
+    std::fs::write(dir.path().join(".latewoodignore"), "q.tsv\n").unwrap();
+    std::fs::write(
+        dir.path().join("q.tsv"),
+        "where is the otter seen?\totter.md:1-3\nwhere is the hare seen?\thare.md\tgone.md\n",
+    )
+    .unwrap();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let got = ask(&["--json", "--per-query", "each.jsonl"]);
+    assert_eq!(got.code, 0, "{}", got.stderr);
+    assert!(got.stderr.contains("gone.md is not in the index"), "{}", got.stderr);
+    let report = got.json().remove(0);
+    assert_eq!((report["queries"].as_u64(), &report["recall_10_of_exact"]), (Some(2), &serde_json::json!(1.0)));
+    assert_eq!(report["modes"][0]["mrr@10"], 1.0, "{report}");
+    let each = std::fs::read_to_string(dir.path().join("each.jsonl")).unwrap();
+    let each: Vec<Value> = each.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(each.len(), 8, "two questions in four modes");
+    assert_eq!(
+        (&each[1]["missed"], &each[1]["first_answer"]),
+        (&serde_json::json!(["gone.md"]), &serde_json::json!(1))
+    );
+    assert_eq!(each[2]["recall@10_of_exact"], 1.0, "{}", each[2]);
+    // One without an answer tells nothing.
+    std::fs::write(dir.path().join("q.tsv"), "where is the otter seen?\n").unwrap();
+    let got = ask(&[]);
+    assert!(got.code == 2 && got.stderr.contains("no question has an answer"), "{}", got.stderr);
+}
+
+#[test]
+fn an_index_is_tuned_and_remembers() {
+    let dir = notes();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let tuned = |args: &[&str]| {
+        let got = run(dir.path(), &[&["tune", "--json"], args].concat());
+        assert_eq!(got.code, 0, "{}", got.stderr);
+        got.json().remove(0)
+    };
+    let status = || run(dir.path(), &["status", "--json"]).json().remove(0)["tuned"].clone();
+    let tried = tuned(&["-k", "1", "--recall", "0.9", "--dry-run"]);
+    assert!(tried["passages"].as_u64().unwrap() > 16, "{tried}");
+    assert!(tried["chosen"]["recall"].as_f64().unwrap() >= 0.9, "{tried}");
+    assert!(status().is_null(), "a dry run leaves nothing behind");
+    let chosen = tuned(&["-k", "1", "--recall", "0.9"])["chosen"].clone();
+    assert_eq!(status()["budget"]["probes"], chosen["probes"]);
+    // What is written later keeps it.
+    std::fs::write(dir.path().join("new.md"), "The beaver builds a dam.\n").unwrap();
+    assert_eq!(run(dir.path(), &["search", "who builds dams?"]).code, 0);
+    assert_eq!(status()["budget"]["probes"], chosen["probes"]);
+    assert_eq!(run(dir.path(), &["tune", "--reset"]).code, 0);
+    assert!(status().is_null());
+    let got = run(dir.path(), &["tune", "--recall", "1.5"]);
+    assert!(got.code == 2 && got.stderr.contains("not over 1"), "{}", got.stderr);
+}
+
 /// A published collection, if `LATEWOOD_TEST_DATA` says where they lie.
 fn published(name: &str) -> Option<PathBuf> {
     let found =

@@ -87,8 +87,10 @@ pub(crate) enum Command {
     Man,
     /// Print the OpenAPI document of the HTTP interface
     Openapi,
-    /// Measure search quality and speed on a collection with judgements
+    /// Measure search quality and speed, on a collection with judgements or by questions of your own
     Eval(EvalArgs),
+    /// Find out how little of an index searches may look at, and have them do so from now on
+    Tune(TuneArgs),
     /// Check every byte of an index; exit code 2 and what is wrong if it is damaged
     Verify(MaintainArgs),
     /// Rewrite an index without what is deleted, in as few files as there can be
@@ -465,13 +467,23 @@ impl ModeArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvalArgs {
-    /// A BEIR folder: corpus.jsonl, queries.jsonl and qrels/test.tsv, each also as .zst
-    #[arg(value_hint = ValueHint::DirPath)]
-    pub(crate) dir: PathBuf,
+    /// A BEIR folder: corpus.jsonl, queries.jsonl and qrels/test.tsv, each also as .zst; with --questions a folder that is
+    /// indexed [default: with --questions the current one]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder, required_unless_present = "questions")]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// Ask an index your own questions: lines of a question, a tab and the files that answer it, with tabs between; or,
+    /// in .jsonl, objects with question and answers. A file may be followed by lines or a page: notes.md:10-24, book.pdf:p12
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["bits", "split"])]
+    pub(crate) questions: Option<PathBuf>,
 
     /// Score this finished TREC run instead of searching
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["save_run", "no_exact", "bits"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["save_run", "no_exact", "bits", "per_query"])]
     pub(crate) run: Option<PathBuf>,
+
+    /// Write what became of each query, in each mode: an object a line
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) per_query: Option<PathBuf>,
 
     /// Write the hits of the mode that is asked for, or else of mode hybrid, as a TREC run
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -481,7 +493,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) compare: Option<PathBuf>,
 
-    /// Do not compute exact MaxSim beside the index
+    /// Do not compute beside the index what is nearest for certain
     #[arg(long)]
     pub(crate) no_exact: bool,
 
@@ -506,4 +518,36 @@ pub(crate) struct EvalArgs {
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TuneArgs {
+    /// A folder that is indexed, or one below it [default: the current one]
+    #[arg(value_hint = ValueHint::DirPath, value_parser = config::folder)]
+    pub(crate) path: Option<PathBuf>,
+
+    /// Share of the passages nearest for certain that searches by meaning shall find
+    #[arg(long, default_value_t = 0.99, value_name = "SHARE", value_parser = recall)]
+    pub(crate) recall: f64,
+
+    /// Of so many passages
+    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) k: u32,
+
+    /// Questions to try, as for eval, answers being of no matter [default: sentences out of the index]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) questions: Option<PathBuf>,
+
+    /// Say what was found, and leave the index as it is
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Forget what was found before: searches look at as much as is usual
+    #[arg(long, conflicts_with_all = ["recall", "k", "questions", "dry_run"])]
+    pub(crate) reset: bool,
+}
+
+fn recall(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&number| 0.0 < number && number <= 1.0);
+    number.ok_or_else(|| "a number over 0 and not over 1 is expected".into())
 }

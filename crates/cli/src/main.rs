@@ -51,6 +51,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Man => commands::manual::man(),
         Command::Openapi => commands::serve::openapi(),
         Command::Eval(own) => commands::eval::run(args, own),
+        Command::Tune(own) => commands::tune::run(args, own),
         Command::Verify(own) => commands::maintain::verify(args, own),
         Command::Compact(own) => commands::maintain::compact(args, own),
         Command::Export(own) => commands::maintain::export(args, own),

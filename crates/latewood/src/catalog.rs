@@ -10,6 +10,7 @@ use latewood_engine::DocId;
 use latewood_ingest::Skipped;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Tuned;
 use crate::error::{Error, Result};
 use crate::keywords::KeywordsRecord;
 
@@ -37,6 +38,9 @@ pub struct Catalog {
     /// The commit of keywords; none in an index of before there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) keywords: Option<KeywordsRecord>,
+    /// How much searches look at; as is usual unless it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Tuned>,
     /// Indexed files, by path.
     pub files: Vec<FileRecord>,
     /// Files that were read and left out, by path: they are not read again until they change.
@@ -148,6 +152,7 @@ impl Catalog {
             next_doc: 0,
             next_blob: 0,
             keywords: None,
+            tuned: None,
             files: Vec::new(),
             skipped: Vec::new(),
         }
@@ -156,7 +161,7 @@ impl Catalog {
     /// Without files, its ids going on from this one's.
     pub(crate) fn successor(&self) -> Self {
         let (next_doc, next_blob, keywords) = (self.next_doc, self.next_blob, self.keywords.clone());
-        Self { next_doc, next_blob, keywords, ..Self::new(self.source, self.root.clone()) }
+        Self { next_doc, next_blob, keywords, tuned: self.tuned, ..Self::new(self.source, self.root.clone()) }
     }
 
     /// Reads a commit's payload; `None` where the commit has none.

@@ -40,6 +40,15 @@ pub enum Error {
         /// The index.
         index: PathBuf,
     },
+    /// Questions without answers tell nothing.
+    #[error("no question has an answer: after the question, and a tab, a line names the files that answer it")]
+    NoAnswers,
+    /// Too few queries to tell anything.
+    #[error("{found} queries to try, and 2 are needed at least: give some with --questions, or index more")]
+    TooFewQueries {
+        /// How many there are.
+        found: usize,
+    },
     /// The query does not fit the model.
     #[error("the query has {tokens} tokens and the model takes {max}: shorten it (nothing is cut off silently)")]
     QueryTooLong {

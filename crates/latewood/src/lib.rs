@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod budget;
 mod catalog;
 pub mod device;
 mod documents;
@@ -43,6 +44,7 @@ mod text_index;
 mod texts;
 pub mod vectors;
 
+pub use budget::{Budget, Tuned};
 pub use catalog::{Catalog, FileRecord, Metadata, PassageRecord, SkippedRecord, Source};
 pub use documents::{Committed, Content, DocumentWriter, NewDocument, Put};
 pub use error::{Error, Result};

@@ -50,11 +50,10 @@ impl Reader {
         let filter = self.prefilter(options.filter.as_ref());
         // Room is made for as many as are asked for.
         let k = options.k.min(self.passages.max(1));
-        let mut params = options.params.clone();
-        params.filter = filter.clone();
+        let mut params = options.budget.unwrap_or_else(|| self.budget(options.k)).params(k);
+        (params.filter, params.exhaustive) = (filter.clone(), options.exhaustive);
         match options.mode {
             Mode::Semantic => {
-                params.k = k;
                 let found = self.nearest(asked, &params)?.into_iter();
                 found.zip(asked).map(|(found, asked)| Ok(semantic(found, rows(asked)?))).collect()
             }

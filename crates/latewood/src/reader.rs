@@ -11,7 +11,8 @@ use latewood_engine::{DocId, Index, IndexInfo, Prefilter, QueryEmbeddings, Searc
 use roaring::RoaringTreemap;
 use serde::{Serialize, Serializer};
 
-use crate::catalog::{Catalog, FileRecord, Metadata, Runs};
+use crate::budget::Budget;
+use crate::catalog::{Catalog, FileRecord, Metadata, PassageRecord, Runs};
 use crate::error::{Error, Result};
 use crate::explain::TokenMatch;
 use crate::filter::Filter;
@@ -38,8 +39,10 @@ pub struct SearchOptions {
     pub filter: Option<Filter>,
     /// Whether hits say which token met which ([`Hit::matches`]).
     pub explain: bool,
-    /// The engine's other knobs; its `k` and `filter` are set from here.
-    pub params: SearchParams,
+    /// Whether a search by meaning scores every passage that may be found.
+    pub exhaustive: bool,
+    /// How many it scores otherwise; as the index was tuned, or else as is usual, if nothing is said.
+    pub budget: Option<Budget>,
 }
 
 impl Default for SearchOptions {
@@ -49,14 +52,10 @@ impl Default for SearchOptions {
 }
 
 impl SearchOptions {
-    /// The defaults, for `k` passages: 32 times as many are scored, 256 at least and 1,024 at most, of four times as many that
-    /// are ranked. Measured (BENCHMARKS.md), more change nothing that judgements tell.
+    /// The defaults, for `k` passages.
     pub fn new(k: usize) -> Self {
-        let mut params = SearchParams::new(k);
-        params.rescored = k.saturating_mul(32).clamp(256, 1024);
-        params.shortlisted = 4 * params.rescored;
         let (mode, keyword_weight) = (Mode::default(), KEYWORD_WEIGHT);
-        Self { k, mode, keyword_weight, filter: None, explain: false, params }
+        Self { k, mode, keyword_weight, filter: None, explain: false, exhaustive: false, budget: None }
     }
 }
 
@@ -214,6 +213,11 @@ impl Reader {
         asked.iter().zip(rankings).map(|(asked, ranking)| self.answer(asked, ranking, options.explain)).collect()
     }
 
+    /// How many passages a search for `k` scores where nothing else is asked for.
+    pub fn budget(&self, k: usize) -> Budget {
+        self.catalog.tuned.map_or_else(|| Budget::usual(k), |tuned| tuned.budget(k))
+    }
+
     pub(crate) fn prefilter(&self, filter: Option<&Filter>) -> Prefilter {
         match (filter.map(|filter| filter.docs(&self.catalog)), &self.within) {
             (None, None) => Prefilter::None,
@@ -282,6 +286,12 @@ impl Reader {
             text: self.texts.read(file, at)?,
             metadata: file.metadata.clone(),
         }))
+    }
+
+    /// What the catalogue has of a passage and its document.
+    pub(crate) fn record_of(&self, doc: DocId) -> Option<(&FileRecord, &PassageRecord)> {
+        let (file, at) = self.runs.find(&self.catalog, doc)?;
+        Some((file, &file.passages[at]))
     }
 
     /// The path or id of the document that a passage is of.

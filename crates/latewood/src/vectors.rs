@@ -47,14 +47,15 @@ pub fn encode(
     let (documents, rows) = encode_documents(collection, encoder, dir, progress)?;
     encode_queries(collection, encoder, dir)?;
     let judgements: BTreeMap<_, _> = collection
+        .questions
         .queries
         .iter()
-        .map(|query| (&query.id, collection.judgements.of(&query.id).collect::<BTreeMap<_, _>>()))
+        .map(|query| (&query.id, collection.questions.judgements.of(&query.id).collect::<BTreeMap<_, _>>()))
         .collect();
     let path = dir.join("qrels.json");
     let json = serde_json::to_vec(&judgements).map_err(|e| Error::io("write", &path, e.into()))?;
     fs::write(&path, json).map_err(|e| Error::io("write", &path, e))?;
-    Ok(EncodedCollection { documents, rows, queries: collection.queries.len(), dim: encoder.dim() })
+    Ok(EncodedCollection { documents, rows, queries: collection.questions.queries.len(), dim: encoder.dim() })
 }
 
 fn encode_documents(
@@ -91,7 +92,7 @@ fn encode_documents(
 }
 
 fn encode_queries(collection: &Collection, encoder: &dyn Encoder, dir: &Path) -> Result<()> {
-    let texts: Vec<&str> = collection.queries.iter().map(|query| query.text.as_str()).collect();
+    let texts: Vec<&str> = collection.questions.queries.iter().map(|query| query.text.as_str()).collect();
     let encoded = encoder.encode_queries(&texts)?;
     let lens: Vec<usize> = encoded.iter().map(|query| query.embeddings.len()).collect();
     let longest = lens.iter().copied().max().unwrap_or(0);
@@ -103,7 +104,7 @@ fn encode_queries(collection: &Collection, encoder: &dyn Encoder, dir: &Path) ->
     }
     queries.finish()?;
     write_lens(&dir.join(QUERY_LENS), &lens)?;
-    let names: String = collection.queries.iter().map(|query| format!("{}\n", query.id)).collect();
+    let names: String = collection.questions.queries.iter().map(|query| format!("{}\n", query.id)).collect();
     let path = dir.join("qids.txt");
     fs::write(&path, names).map_err(|e| Error::io("write", &path, e))
 }

@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use latewood::device::{Device, Opened};
-use latewood::eval::{self, Collection, EvalOptions, EvalReport, Judgements, Metrics, Ranking};
+use latewood::eval::{
+    self, Collection, EvalOptions, EvalReport, Judgements, Metrics, ModeReport, OwnQuestions, Questions, Ranking,
+};
 use latewood::ingest::PassageOptions;
+use latewood::{Budget, Reader, TextIndex};
 use serde_json::json;
 
 use crate::args::{Args, EvalArgs};
@@ -14,36 +19,95 @@ use crate::progress::Progress;
 use crate::{model, output};
 
 pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
-    if let Some(run) = &own.run {
-        let judgements = Collection::read_judgements(&own.dir)?;
-        let run = eval::read_run(run)?;
-        let metrics = eval::score(&judgements, &run);
-        if args.json {
-            output::json_line("latewood.run.1", &metrics)?;
-        } else {
-            table(&[("run", metrics)])?;
-        }
-        compare(args, own, &judgements, &[("run", &run)])?;
-        return Ok(ExitCode::SUCCESS);
+    match (&own.run, &own.questions, &own.dir) {
+        (Some(run), _, _) => finished(args, own, run)?,
+        (None, Some(file), _) => index(args, own, &OwnQuestions::read(file)?)?,
+        (None, None, Some(dir)) => collection(args, own, &Collection::read(dir)?)?,
+        (None, None, None) => unreachable!("clap asks for one of the two"),
     }
-    let collection = Collection::read(&own.dir)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Scores a run.
+fn finished(args: &Args, own: &EvalArgs, run: &Path) -> anyhow::Result<()> {
+    let judgements = match (&own.questions, &own.dir) {
+        (Some(file), _) => OwnQuestions::read(file)?.questions.judgements,
+        (None, dir) => Collection::read_judgements(dir.as_deref().unwrap_or(Path::new(".")))?,
+    };
+    let run = eval::read_run(run)?;
+    let metrics = eval::score(&judgements, &run);
+    if args.json {
+        output::json_line("latewood.run.1", &metrics)?;
+    } else {
+        table(&[("run", metrics)])?;
+    }
+    compare(args, own, &judgements, &[("run", &run)])
+}
+
+/// Builds an index of a collection, and asks it.
+fn collection(args: &Args, own: &EvalArgs, collection: &Collection) -> anyhow::Result<()> {
     let device = super::device(args, Device::Cpu)?;
     let encoder = model::load(args, &own.encoder, None, &device)?;
     let progress = Progress::new(args.quiet);
-    let report = eval::evaluate(&collection, &encoder, &options(args, own, device), &|event| progress.eval(event))?;
+    let report = eval::evaluate(collection, &encoder, &options(args, own, device), &|event| progress.eval(event))?;
     progress.clear();
-    if let Some(path) = &own.save_run {
-        let first = report.modes.first().map(|mode| &mode.run);
-        first.map(|run| eval::write_run(path, run, "latewood")).transpose()?;
-    }
     if args.json {
         output::json_line("latewood.eval.1", &report)?;
     } else {
         print(&report)?;
     }
-    let runs: Vec<_> = report.modes.iter().map(|mode| (mode.mode.name(), &mode.run)).collect();
-    compare(args, own, &collection.judgements, &runs)?;
-    Ok(ExitCode::SUCCESS)
+    by_the_way(args, own, &report.modes, &collection.questions)
+}
+
+/// Asks an index that is there.
+fn index(args: &Args, own: &EvalArgs, questions: &OwnQuestions) -> anyhow::Result<()> {
+    let device = super::device(args, Device::Cpu)?;
+    let index = super::open(args, own.dir.as_deref(), &own.encoder, &device)?;
+    let reader = index.reader()?;
+    if let Some(name) = own.questions.as_deref().and_then(|file| indexed_as(&index, &reader, file)) {
+        output::note(
+            args.quiet,
+            &format!("the questions find themselves: {name} is indexed; name it in .latewoodignore"),
+        );
+    }
+    let progress = Progress::new(args.quiet);
+    let options = options(args, own, device);
+    let report = eval::evaluate_index(&reader, questions, &options, &|event| progress.eval(event))?;
+    progress.clear();
+    for answer in &report.not_indexed {
+        output::note(args.quiet, &format!("{answer} is not in the index: nothing can find it"));
+    }
+    if args.json {
+        output::json_line("latewood.eval.questions.1", &report)?;
+    } else {
+        let rows: Vec<_> = report.modes.iter().map(|mode| (mode.mode.name(), mode.metrics)).collect();
+        table(&rows)?;
+        recall((report.recall_10_of_exact, report.recall_100_of_exact))?;
+        writeln!(io::stdout(), "{} questions", report.queries)?;
+        times(&report.modes)?;
+    }
+    by_the_way(args, own, &report.modes, &questions.questions)
+}
+
+/// What a file is called in the index, if it is in it.
+fn indexed_as(index: &TextIndex, reader: &Reader, file: &Path) -> Option<String> {
+    let file = file.canonicalize().ok()?;
+    let name = file.strip_prefix(index.root().canonicalize().ok()?).ok()?.to_str()?.replace('\\', "/");
+    reader.catalog().get(&name).map(|file| file.path.clone())
+}
+
+/// The files that were asked for, and the comparison.
+fn by_the_way(args: &Args, own: &EvalArgs, modes: &[ModeReport], questions: &Questions) -> anyhow::Result<()> {
+    if let (Some(path), Some(first)) = (&own.save_run, modes.first()) {
+        eval::write_run(path, &first.run, "latewood")?;
+    }
+    if let Some(path) = &own.per_query {
+        let queries = modes.iter().flat_map(|mode| &mode.queries);
+        let lines: Vec<String> = queries.map(serde_json::to_string).collect::<Result<_, _>>()?;
+        std::fs::write(path, lines.join("\n") + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let runs: Vec<_> = modes.iter().map(|mode| (mode.mode.name(), &mode.run)).collect();
+    compare(args, own, &questions.judgements, &runs)
 }
 
 /// How each of `runs` does beside the run that `--compare` names.
@@ -83,9 +147,12 @@ fn options(args: &Args, own: &EvalArgs, device: Opened) -> EvalOptions {
     if own.mode.is_given() {
         options.modes = vec![options.search.mode];
     }
-    let params = &mut options.search.params;
-    params.probes = own.probes.unwrap_or(params.probes);
-    params.rescored = own.rescored.unwrap_or(params.rescored);
+    if own.probes.is_some() || own.rescored.is_some() {
+        let usual = Budget::usual(options.search.k);
+        let budget = options.search.budget.insert(usual);
+        budget.probes = own.probes.unwrap_or(usual.probes);
+        budget.rescored = own.rescored.unwrap_or(usual.rescored);
+    }
     options.passages = own.split.then(PassageOptions::default);
     options.device = Some(device);
     options
@@ -95,15 +162,8 @@ fn print(report: &EvalReport) -> anyhow::Result<()> {
     let exact = report.exact.map(|metrics| ("exact MaxSim", metrics));
     let rows: Vec<_> = report.modes.iter().map(|mode| (mode.mode.name(), mode.metrics)).chain(exact).collect();
     table(&rows)?;
+    recall((report.recall_10_of_exact, report.recall_100_of_exact))?;
     let mut out = io::stdout().lock();
-    if let (Some(at_10), Some(at_100)) = (report.recall_10_of_exact, report.recall_100_of_exact) {
-        writeln!(
-            out,
-            "of the exact first 10 semantic finds {:.1}%, of the first 100 {:.1}%",
-            at_10 * 100.0,
-            at_100 * 100.0
-        )?;
-    }
     writeln!(
         out,
         "{} documents ({} empty), {} passages ({} cut), {} queries ({} cut)",
@@ -123,12 +183,34 @@ fn print(report: &EvalReport) -> anyhow::Result<()> {
         output::bytes(report.index_bytes),
         report.bytes_per_token
     )?;
-    for mode in &report.modes {
+    drop(out);
+    times(&report.modes)
+}
+
+/// How much of what is nearest for certain is found, of the first 10 and 100.
+fn recall(of_exact: (Option<f64>, Option<f64>)) -> anyhow::Result<()> {
+    if let (Some(at_10), Some(at_100)) = of_exact {
+        writeln!(
+            io::stdout(),
+            "of the exact first 10 semantic finds {:.1}%, of the first 100 {:.1}%",
+            at_10 * 100.0,
+            at_100 * 100.0
+        )?;
+    }
+    Ok(())
+}
+
+fn times(modes: &[ModeReport]) -> anyhow::Result<()> {
+    for mode in modes {
         let (all, search) = (mode.latency_ms, mode.search_ms);
         writeln!(
-            out,
+            io::stdout(),
             "{:8} p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms; without encoding the query p50 {:.2} ms",
-            mode.mode, all.p50, all.p95, all.p99, search.p50
+            mode.mode,
+            all.p50,
+            all.p95,
+            all.p99,
+            search.p50
         )?;
     }
     Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod model_check;
 pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod tune;
 pub(crate) mod vectors;
 mod watch;
 

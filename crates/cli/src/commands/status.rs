@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
                 "dim": info.dim, "bits": info.bits, "fine_codes": info.fine, "codec_bytes": info.codec_bytes, "files": catalog.files.len(), "passages": info.docs(),
                 "tokens": info.tokens(), "vector_bytes": info.bytes(), "text_bytes": text_bytes, "keyword_bytes": reader.keyword_bytes(), "kinds": kinds, "shards": shards,
                 "skipped": output::skipped_by_reason(&skipped).into_iter().collect::<BTreeMap<_, _>>(),
-                "backend": reader.backend(),
+                "tuned": catalog.tuned, "backend": reader.backend(),
             }),
         )?;
         return Ok(ExitCode::SUCCESS);
@@ -67,6 +67,17 @@ pub(crate) fn run(args: &Args, own: &StatusArgs) -> anyhow::Result<ExitCode> {
     writeln!(out, "kinds      {}", kinds.join(", "))?;
     writeln!(out, "shards     {}, commit {}", info.shards.len(), info.generation)?;
     writeln!(out, "model      {}", info.model.as_deref().unwrap_or("unknown"))?;
+    if let Some(tuned) = &catalog.tuned {
+        let grown = if tuned.is_outgrown(info.docs()) { "; it has grown since: tune it again" } else { "" };
+        writeln!(
+            out,
+            "tuned      for {} passages {:.1}% of the nearest, scoring {} of {}{grown}",
+            tuned.k,
+            tuned.recall * 100.0,
+            tuned.budget.rescored,
+            tuned.passages
+        )?;
+    }
     writeln!(out, "runs on    {}", reader.backend())?;
     for (reason, count) in output::skipped_by_reason(&skipped) {
         writeln!(out, "skipped    {count}: {reason}")?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::metrics::Judgements;
+use super::searching::Questions;
 use crate::error::{Error, Result};
 
 /// A document of the collection.
@@ -44,10 +45,8 @@ pub struct Query {
 pub struct Collection {
     /// All documents, in the file's order.
     pub documents: Vec<Document>,
-    /// The queries that have at least one positive judgement, in the file's order.
-    pub queries: Vec<Query>,
-    /// Which document answers which query, and how well.
-    pub judgements: Judgements,
+    /// What is asked, and what answers it.
+    pub questions: Questions,
 }
 
 impl Collection {
@@ -64,7 +63,7 @@ impl Collection {
             let what = if documents.is_empty() { "documents" } else { "judged queries" };
             return Err(Error::Input { file: dir.into(), line: None, detail: format!("the collection has no {what}") });
         }
-        Ok(Self { documents, queries, judgements })
+        Ok(Self { documents, questions: Questions { queries, judgements } })
     }
 
     /// The judgements alone, for scoring a finished run.
@@ -164,7 +163,11 @@ mod tests {
         );
         let read = Collection::read(dir.path()).unwrap();
         assert_eq!(read.documents[0].full_text(), "T x");
-        assert_eq!(read.queries.iter().map(|q| q.id.as_str()).collect::<Vec<_>>(), ["q1"], "judged positively");
+        assert_eq!(
+            read.questions.queries.iter().map(|q| q.id.as_str()).collect::<Vec<_>>(),
+            ["q1"],
+            "judged positively"
+        );
     }
 
     #[test]

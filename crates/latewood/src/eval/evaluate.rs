@@ -3,33 +3,30 @@
 //! As is the custom, a document is one passage, of which the model reads the beginning. Where it is to be split, as the product
 //! splits documents, it ranks as its best passage does.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latewood_encoder::Encoder;
 use latewood_engine::exact::ExactSearch;
-use latewood_engine::{DocId, Hit, IndexInfo, IndexOptions, QueryEmbeddings, Stage};
+use latewood_engine::{DocId, IndexInfo, IndexOptions, QueryEmbeddings, Stage};
 use latewood_ingest::PassageOptions;
 use serde::Serialize;
 
-use super::beir::{Collection, Document, Query};
+use super::beir::{Collection, Document};
 use super::metrics::{Metrics, overlap, score};
-use super::run::Ranking;
+use super::searching::{DEPTH, ModeReport, Questions, rankings, search};
 use crate::device::Opened;
 use crate::documents::{DocumentWriter, NewDocument};
 use crate::error::{Error, Result};
 use crate::mode::Mode;
-use crate::ranking::Asked;
 use crate::reader::{Reader, SearchOptions};
 use crate::sync::{Event, Monitor};
 use crate::text_index::TextIndex;
 
 /// Documents encoded at a time.
 const BATCH: usize = 256;
-/// Hits kept of each query: what the deepest metric looks at.
-const DEPTH: usize = 100;
 
 /// How to evaluate.
 #[derive(Debug, Clone)]
@@ -127,47 +124,6 @@ pub struct EvalReport {
     pub bytes_per_token: f64,
 }
 
-/// What came out in one mode.
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct ModeReport {
-    /// Which.
-    pub mode: Mode,
-    /// How good.
-    #[serde(flatten)]
-    pub metrics: Metrics,
-    /// Text in, hits out, one query at a time.
-    pub latency_ms: Percentiles,
-    /// The part of it that encodes the query.
-    pub encode_query_ms: Percentiles,
-    /// The part of it that searches.
-    pub search_ms: Percentiles,
-    /// The first hits of each query.
-    #[serde(skip)]
-    pub run: HashMap<String, Ranking>,
-}
-
-/// Of many durations, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Percentiles {
-    /// Half are faster.
-    pub p50: f64,
-    /// 95 of 100 are faster.
-    pub p95: f64,
-    /// 99 of 100 are faster.
-    pub p99: f64,
-}
-
-impl Percentiles {
-    fn of(mut all: Vec<Duration>) -> Self {
-        all.sort_unstable();
-        let at = |p: usize| {
-            all.get((all.len() * p / 100).min(all.len().saturating_sub(1))).map_or(0.0, |d| d.as_secs_f64() * 1e3)
-        };
-        Self { p50: at(50), p95: at(95), p99: at(99) }
-    }
-}
-
 /// Runs the collection's judged queries.
 ///
 /// # Errors
@@ -196,27 +152,29 @@ pub fn evaluate(
     let mut exact = oracle.then(|| ExactSearch::new(&queries, DEPTH)).transpose()?;
     let built = Build { collection, encoder: &**encoder, index: &index, monitor }.run(options, exact.as_mut())?;
     let reader = index.reader()?;
-    let total = options.modes.len() * collection.queries.len();
-    let searched = |(at, mode): (usize, &Mode)| {
-        let progress = |done| monitor(EvalEvent::Searched { done: at * collection.queries.len() + done, total });
-        search(collection, &reader, &options.search, *mode, &progress)
-    };
-    let modes: Vec<ModeReport> = options.modes.iter().enumerate().map(searched).collect::<Result<_>>()?;
-    let exact =
-        exact.map(|search| rankings(collection, search.finish(), |doc| Some(built.ids.get(doc.0 as usize)?.as_str())));
+    let mut modes = search_all(&collection.questions, &reader, options, monitor)?;
+    let exact = exact.map(|search| {
+        let name = |_, doc: DocId| Some(Cow::Borrowed(built.ids.get(doc.0 as usize)?.as_str()));
+        rankings(&collection.questions.queries, &search.finish(), name)
+    });
     let info: IndexInfo = reader.info();
-    let nearest = modes.iter().find(|report| report.mode == Mode::Semantic);
-    let share = |k| Some(overlap(&nearest?.run, exact.as_ref()?, k));
+    let mut nearest = modes.iter_mut().find(|report| report.mode == Mode::Semantic);
+    if let (Some(report), Some(exact)) = (&mut nearest, &exact) {
+        let found = report.run.clone();
+        report.set_exact(&found, exact);
+    }
+    let share = |k| Some(overlap(&nearest.as_ref()?.run, exact.as_ref()?, k));
+    let (recall_10_of_exact, recall_100_of_exact) = (share(10), share(100));
     Ok(EvalReport {
-        recall_10_of_exact: share(10),
-        recall_100_of_exact: share(100),
-        exact: exact.as_ref().map(|run| score(&collection.judgements, run)),
+        recall_10_of_exact,
+        recall_100_of_exact,
+        exact: exact.as_ref().map(|run| score(&collection.questions.judgements, run)),
         modes,
         documents: collection.documents.len(),
         passages: info.docs(),
         empty_documents: built.empty,
         truncated_documents: built.truncated,
-        queries: collection.queries.len(),
+        queries: collection.questions.queries.len(),
         truncated_queries,
         tokens: built.rows,
         encode_s: built.encode.as_secs_f64(),
@@ -228,8 +186,28 @@ pub fn evaluate(
     })
 }
 
+/// Searches in all modes.
+fn search_all(
+    questions: &Questions,
+    reader: &Reader,
+    options: &EvalOptions,
+    monitor: &dyn Fn(EvalEvent),
+) -> Result<Vec<ModeReport>> {
+    // Of a document that is split, several passages may be among the first.
+    let split = reader.catalog().files.iter().any(|file| file.passages.len() > 1);
+    let (queries, k) = (&questions.queries, if split { 3 * DEPTH } else { DEPTH });
+    let total = options.modes.len() * queries.len();
+    let searched = |(at, &mode): (usize, &Mode)| {
+        let progress = |done| monitor(EvalEvent::Searched { done: at * queries.len() + done, total });
+        let found = search(queries, reader, &SearchOptions { mode, k, ..options.search.clone() }, &progress)?;
+        let run = rankings(queries, &found.hits, |_, doc| reader.document_of(doc).map(Cow::Borrowed));
+        Ok(found.report(mode, questions, run))
+    };
+    options.modes.iter().enumerate().map(searched).collect()
+}
+
 fn encode_queries(collection: &Collection, encoder: &dyn Encoder) -> Result<(Vec<QueryEmbeddings>, usize)> {
-    let texts: Vec<&str> = collection.queries.iter().map(|query| query.text.as_str()).collect();
+    let texts: Vec<&str> = collection.questions.queries.iter().map(|query| query.text.as_str()).collect();
     let encoded = encoder.encode_queries(&texts)?;
     let truncated = encoded.iter().filter(|query| query.truncated).count();
     Ok((encoded.into_iter().map(|query| query.embeddings).collect(), truncated))
@@ -336,63 +314,4 @@ impl Monitor for BuildMonitor<'_> {
             (self.0)(EvalEvent::Building { stage, done, total });
         }
     }
-}
-
-/// Searches query by query, from text to hits; the first one once more before, untimed, to warm up.
-fn search(
-    collection: &Collection,
-    reader: &Reader,
-    options: &SearchOptions,
-    mode: Mode,
-    progress: &dyn Fn(usize),
-) -> Result<ModeReport> {
-    // Of a document that is split, several passages may be among the first.
-    let split = reader.catalog().files.iter().any(|file| file.passages.len() > 1);
-    let mut options = options.clone();
-    (options.mode, options.k) = (mode, if split { 3 * DEPTH } else { DEPTH });
-    let (mut encode, mut search, mut hits) = (Vec::new(), Vec::new(), Vec::new());
-    let warm_up = collection.queries.first().into_iter();
-    for (at, query) in warm_up.chain(&collection.queries).enumerate() {
-        let start = Instant::now();
-        let encoded = match mode.uses_embeddings() {
-            true => Some(reader.encoder().encode_queries(&[&query.text])?.remove(0).embeddings),
-            false => None,
-        };
-        let encoded_after = start.elapsed();
-        let found = reader.rank(&[Asked { text: Some(&query.text), rows: encoded.as_ref() }], &options)?.remove(0);
-        if at > 0 {
-            encode.push(encoded_after);
-            search.push(start.elapsed() - encoded_after);
-            hits.push(found.hits.into_iter().map(|hit| Hit { doc: hit.doc, score: hit.score }).collect());
-        }
-        progress(at);
-    }
-    let run = rankings(collection, hits, |doc| reader.document_of(doc));
-    Ok(ModeReport {
-        mode,
-        metrics: score(&collection.judgements, &run),
-        latency_ms: Percentiles::of(encode.iter().zip(&search).map(|(a, b)| *a + *b).collect()),
-        encode_query_ms: Percentiles::of(encode),
-        search_ms: Percentiles::of(search),
-        run,
-    })
-}
-
-/// The documents of each query's hits, each where its best passage is.
-fn rankings<'a>(
-    collection: &Collection,
-    hits: Vec<Vec<Hit>>,
-    name: impl Fn(DocId) -> Option<&'a str>,
-) -> HashMap<String, Ranking> {
-    let documents = |hits: Vec<Hit>| {
-        let mut known = HashSet::new();
-        let named = hits.iter().filter_map(|hit| Some((name(hit.doc)?, hit.score)));
-        named
-            .filter(|(name, _)| known.insert(*name))
-            .take(DEPTH)
-            .map(|(name, score)| (name.to_owned(), score))
-            .collect()
-    };
-    let one = |(query, hits): (&Query, Vec<Hit>)| (query.id.clone(), Ranking { docs: documents(hits) });
-    collection.queries.iter().zip(hits).map(one).collect()
 }

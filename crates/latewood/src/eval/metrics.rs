@@ -52,8 +52,13 @@ pub struct Metrics {
 
 /// Scores rankings; a query that has none counts with zero.
 pub fn score(judgements: &Judgements, rankings: &HashMap<String, Ranking>) -> Metrics {
-    let all = by_query(judgements, rankings);
-    let mean = |of: fn(&Metrics) -> f64| all.values().map(of).sum::<f64>() / all.len().max(1) as f64;
+    mean(by_query(judgements, rankings).values())
+}
+
+/// The mean over queries.
+pub(super) fn mean<'m>(all: impl ExactSizeIterator<Item = &'m Metrics> + Clone) -> Metrics {
+    let count = all.len().max(1) as f64;
+    let mean = |of: fn(&Metrics) -> f64| all.clone().map(of).sum::<f64>() / count;
     Metrics {
         ndcg_10: mean(|m| m.ndcg_10),
         mrr_10: mean(|m| m.mrr_10),
@@ -96,14 +101,16 @@ fn gain(grades: &[i64]) -> f64 {
 
 /// The mean share of the first `depth` of `wanted` that is among the first `depth` of `found`.
 pub fn overlap(found: &HashMap<String, Ranking>, wanted: &HashMap<String, Ranking>, depth: usize) -> f64 {
-    let mut sum = 0.0;
-    for (query, wanted) in wanted {
-        let best: Vec<&String> = wanted.docs.iter().take(depth).map(|(doc, _)| doc).collect();
-        let found = found.get(query).map_or(&[][..], |ranking| &ranking.docs);
-        let shared = found.iter().take(depth).filter(|(doc, _)| best.contains(&doc)).count();
-        sum += shared as f64 / best.len().max(1) as f64;
-    }
-    sum / wanted.len().max(1) as f64
+    let empty = Ranking::default();
+    let one = |(query, wanted)| shared(found.get(query).unwrap_or(&empty), wanted, depth);
+    wanted.iter().map(one).sum::<f64>() / wanted.len().max(1) as f64
+}
+
+/// The share of the first `depth` of `wanted` that is among the first `depth` of `found`.
+pub(super) fn shared(found: &Ranking, wanted: &Ranking, depth: usize) -> f64 {
+    let best: Vec<&String> = wanted.docs.iter().take(depth).map(|(doc, _)| doc).collect();
+    let shared = found.docs.iter().take(depth).filter(|(doc, _)| best.contains(&doc)).count();
+    shared as f64 / best.len().max(1) as f64
 }
 
 #[cfg(test)]

@@ -1,13 +1,19 @@
-//! Measuring search: collections with judgements, metrics, and the index against the exact oracle.
+//! Measuring search: collections with judgements, users' own questions, metrics, and the index against the exact oracle.
 
 mod beir;
 mod compare;
 mod evaluate;
 mod metrics;
+mod questions;
 mod run;
+mod searching;
+mod tune;
 
 pub use beir::{Collection, Document, Query};
 pub use compare::{Comparison, compare};
-pub use evaluate::{EvalEvent, EvalOptions, EvalReport, ModeReport, evaluate};
+pub use evaluate::{EvalEvent, EvalOptions, EvalReport, evaluate};
 pub use metrics::{Judgements, Metrics, by_query, overlap, score};
+pub use questions::{IndexReport, OwnQuestions, evaluate_index};
 pub use run::{Ranking, read_run, write_run};
+pub use searching::{ModeReport, Percentiles, QueryReport, Questions};
+pub use tune::{Trial, TuneOptions, TuneReport, tune};

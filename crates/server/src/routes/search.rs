@@ -88,7 +88,7 @@ enum Mode {
 
 impl Mode {
     fn set(self, options: &mut SearchOptions) {
-        options.params.exhaustive = self == Self::Exhaustive;
+        options.exhaustive = self == Self::Exhaustive;
         options.mode = match self {
             Self::Semantic | Self::Exhaustive => latewood::Mode::Semantic,
             Self::Hybrid => latewood::Mode::Hybrid,

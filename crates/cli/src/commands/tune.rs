@@ -1,0 +1,70 @@
+//! `latewood tune`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use latewood::device::Device;
+use latewood::eval::{self, OwnQuestions, Trial, TuneOptions, TuneReport};
+
+use crate::args::{Args, EncoderArgs, TuneArgs};
+use crate::output;
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &Args, own: &TuneArgs) -> anyhow::Result<ExitCode> {
+    let device = super::device(args, Device::Cpu)?;
+    let index = super::open(args, own.path.as_deref(), &EncoderArgs::default(), &device)?;
+    if own.reset {
+        index.set_tuned(None)?;
+        output::note(args.quiet, "searches look at as much as is usual");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut options = TuneOptions::default();
+    (options.recall, options.k) = (own.recall, own.k as usize);
+    if let Some(file) = &own.questions {
+        options.queries = OwnQuestions::read(file)?.questions.queries.into_iter().map(|query| query.text).collect();
+    }
+    let progress = Progress::new(args.quiet);
+    let show = |done, total| progress.show("searching", "", done as u64, total as u64);
+    let report = eval::tune(&index.reader()?, &options, &show)?;
+    progress.clear();
+    let tuned = report.tuned().filter(|_| !own.dry_run);
+    if tuned.is_some() {
+        index.set_tuned(tuned)?;
+    }
+    if args.json {
+        output::json_line("latewood.tune.1", &report)?;
+    } else {
+        print(&report, own)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &TuneReport, own: &TuneArgs) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let source = if report.sampled { "sentences out of the index" } else { "questions" };
+    writeln!(out, "{} {source}, {} passages", report.queries, report.passages)?;
+    writeln!(
+        out,
+        "{:8}{:>8}{:>13}{:>10}{:>12}{:>12}{:>10}{:>10}",
+        "", "probes", "shortlisted", "rescored", "recall", "held out", "p50", "p95"
+    )?;
+    line(&mut out, "before", &report.before)?;
+    let Some(chosen) = &report.chosen else {
+        writeln!(out, "the index is so small that searches score all of it: there is nothing to tune")?;
+        return Ok(());
+    };
+    line(&mut out, "chosen", chosen)?;
+    let saved =
+        if own.dry_run { "not kept (--dry-run)" } else { "kept in the index; `latewood tune --reset` forgets it" };
+    writeln!(out, "the fastest of {} that finds {} of what is nearest; {saved}", report.trials.len(), own.recall)?;
+    Ok(())
+}
+
+fn line(out: &mut impl Write, name: &str, trial: &Trial) -> io::Result<()> {
+    let (budget, times) = (trial.budget, trial.search_ms);
+    writeln!(
+        out,
+        "{name:8}{:>8}{:>13}{:>10}{:>12.4}{:>12.4}{:>7.2} ms{:>7.2} ms",
+        budget.probes, budget.shortlisted, budget.rescored, trial.recall, trial.recall_held_out, times.p50, times.p95
+    )
+}
