@@ -3,8 +3,6 @@
 //! A [`DocumentWriter`] is the index's one writer: what it is given becomes searchable, all of it at once, with
 //! [`DocumentWriter::commit`]. A document that is there already with the same content is not encoded again.
 
-use std::collections::BTreeMap;
-
 use latewood_engine::{TokenEmbeddings, TokenEmbeddingsRef};
 use latewood_ingest::{Kind, PassageOptions, has_text, split_text};
 
@@ -193,8 +191,6 @@ pub struct DocumentWriter<'a> {
     taken: usize,
     changed: bool,
     catalog: Catalog,
-    /// The catalogue's documents, by id.
-    files: BTreeMap<String, FileRecord>,
 }
 
 impl TextIndex {
@@ -207,11 +203,11 @@ impl TextIndex {
             return Err(Error::OfFolder { index: self.path().into(), root: self.root().into() });
         }
         let writer = self.index.writer()?;
-        let mut catalog = intake::catalog_of(self, writer.payload())?;
+        // Nobody else commits from here on.
+        let catalog = Catalog::clone(&*self.newest()?.1);
         let intake = Intake::new(self, writer, &catalog);
         let passages = intake.passage_options(&passages);
-        let files = std::mem::take(&mut catalog.files).into_iter().map(|file| (file.path.clone(), file)).collect();
-        Ok(DocumentWriter { index: self, intake, passages, taken: 0, changed: false, catalog, files })
+        Ok(DocumentWriter { index: self, intake, passages, taken: 0, changed: false, catalog })
     }
 }
 
@@ -223,12 +219,14 @@ impl DocumentWriter<'_> {
     pub fn put(&mut self, document: NewDocument, monitor: &dyn Monitor) -> Result<Put> {
         document.check_parts(self.index.encoder.dim())?;
         let (hash, kind, size) = (document.hash(), document.kind(), document.size());
-        if let Some(known) = self.files.get_mut(&document.id)
+        if let Some(known) = self.catalog.get(&document.id)
             && known.hash == hash
             && known.kind == kind
         {
-            self.changed |= known.metadata != document.metadata;
-            known.metadata = document.metadata;
+            if known.metadata != document.metadata {
+                self.changed = true;
+                self.catalog.files.change(&document.id, |known| known.metadata = document.metadata);
+            }
             return Ok(Put::Unchanged);
         }
         let NewDocument { id, title, content, metadata } = document;
@@ -262,7 +260,7 @@ impl DocumentWriter<'_> {
         };
         self.changed = true;
         self.taken += record.passages.len();
-        let before = self.files.insert(id, record);
+        let before = self.catalog.files.insert(record);
         before.iter().try_for_each(|before| self.intake.forget(before))?;
         if self.intake.is_full() {
             self.intake.encode(monitor)?;
@@ -287,7 +285,7 @@ impl DocumentWriter<'_> {
         };
         self.changed = true;
         self.taken += 1;
-        self.files.insert(record.path.clone(), record);
+        self.catalog.files.insert(record);
         Ok(())
     }
 
@@ -301,7 +299,7 @@ impl DocumentWriter<'_> {
     /// # Errors
     /// When the disk refuses.
     pub fn delete(&mut self, id: &str) -> Result<bool> {
-        let Some(file) = self.files.remove(id) else { return Ok(false) };
+        let Some(file) = self.catalog.files.remove(id) else { return Ok(false) };
         self.intake.forget(&file)?;
         self.changed = true;
         Ok(true)
@@ -319,7 +317,6 @@ impl DocumentWriter<'_> {
         }
         self.intake.encode(monitor)?;
         let encoded = self.intake.encoded;
-        self.catalog.files = self.files.into_values().collect();
         self.catalog.synced_ns = now_ns();
         let generation = self.intake.commit(&mut self.catalog, monitor)?;
         let intake::Encoded { passages, tokens, truncated } = encoded;

@@ -79,6 +79,20 @@ pub enum Error {
         /// Something in it.
         name: String,
     },
+    /// The index was made by a Latewood that keeps it otherwise.
+    #[error(
+        "{}: the index was made by another version of Latewood (its catalogue is of version {found}, and this reads \
+         {expected}); delete the folder and index again",
+        index.display()
+    )]
+    OtherVersion {
+        /// The index.
+        index: PathBuf,
+        /// What is read here.
+        expected: u32,
+        /// What was found.
+        found: u32,
+    },
     /// The index was made by another model: its vectors mean nothing to this one.
     #[error(
         "{}: the index was made by model {found}, and this is {expected}; use that model, or delete the folder and index again",

@@ -6,12 +6,13 @@ use latewood_encoder::Encoder;
 use latewood_engine::{DocId, IndexWriter, Progress, Stage, TokenEmbeddingsRef};
 use latewood_ingest::{Passage, PassageOptions};
 
+use crate::blocks::{self, BlockWriter, Kind};
 use crate::catalog::{Block, Catalog, FileRecord, PassageRecord};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::keywords::{self, KeywordsWriter};
 use crate::sync::{Event, Monitor};
 use crate::text_index::TextIndex;
-use crate::texts::{self, Texts, TextsWriter};
+use crate::texts::{self, Texts};
 
 /// Passages encoded at a time: enough for batches of like length, few enough that progress is seen.
 const ENCODE_PASSAGES: usize = 96;
@@ -30,7 +31,7 @@ pub(crate) struct Encoded {
 pub(crate) struct Intake<'a> {
     index: &'a TextIndex,
     writer: IndexWriter,
-    texts: TextsWriter<'a>,
+    texts: BlockWriter<'a>,
     keywords: KeywordsWriter,
     /// Where there were no keywords to go on from: passages before this one have none yet.
     anew: Option<u64>,
@@ -49,7 +50,7 @@ pub(crate) struct Placed {
 impl<'a> Intake<'a> {
     /// Into `index`, whose writer is `writer` and whose catalogue has been `catalog`.
     pub(crate) fn new(index: &'a TextIndex, writer: IndexWriter, catalog: &Catalog) -> Self {
-        let texts = TextsWriter::new(index.index.directory(), catalog.next_blob);
+        let texts = BlockWriter::new(Kind::Texts, index.index.directory(), catalog.next_blob);
         let whole = keywords::is_sound(index.path(), catalog.keywords.as_ref());
         let record = catalog.keywords.as_ref().filter(|_| whole);
         let keywords = KeywordsWriter::new(index.path(), record);
@@ -65,7 +66,7 @@ impl<'a> Intake<'a> {
     /// Takes the passages of one document; they are encoded when enough wait ([`Intake::is_full`]).
     pub(crate) fn add(&mut self, title: Option<&str>, passages: Vec<Passage>) -> Result<Placed> {
         let text: String = passages.iter().map(|passage| passage.text.as_str()).collect();
-        let block = self.texts.add(&text)?;
+        let block = self.texts.add(text.as_bytes())?;
         let ids = self.ids(passages.len());
         let first_doc = ids.start;
         let mut records = Vec::with_capacity(passages.len());
@@ -86,7 +87,7 @@ impl<'a> Intake<'a> {
 
     /// Takes a document that is encoded already, as one passage of `text`.
     pub(crate) fn add_rows(&mut self, title: Option<&str>, rows: TokenEmbeddingsRef<'_>, text: &str) -> Result<Placed> {
-        let block = self.texts.add(text)?;
+        let block = self.texts.add(text.as_bytes())?;
         let first_doc = self.ids(1).start;
         self.encoded.tokens += rows.len() as u64;
         self.writer.add(DocId(first_doc), rows)?;
@@ -159,26 +160,24 @@ impl<'a> Intake<'a> {
     /// Publishes vectors, texts, keywords and `catalog` in one commit; returns its generation.
     pub(crate) fn commit(mut self, catalog: &mut Catalog, monitor: &dyn Monitor) -> Result<u64> {
         self.encode(monitor)?;
-        catalog.files.sort_by(|a, b| a.path.cmp(&b.path));
         catalog.next_doc = self.next_doc;
         if let Some(end) = self.anew {
             self.add_old_keywords(catalog, end)?;
         }
-        self.texts.compact(catalog)?;
-        catalog.next_blob += u32::from(self.texts.finish()?);
+        let directory = self.index.index.directory();
+        texts::copy_worn(&mut self.texts, directory.path(), catalog)?;
+        let mut parts = BlockWriter::new(Kind::Catalog, directory, catalog.next_blob);
+        catalog.write_parts(directory, &mut parts)?;
+        let written = self.texts.finish()? | parts.finish()?;
+        catalog.next_blob += u32::from(written);
         let record = self.keywords.finish()?;
         catalog.keywords = Some(record.clone());
         let commit = self.writer.commit(Some(&catalog.to_payload()?), &EngineProgress(monitor))?;
-        texts::remove_unused(self.index.index.directory(), catalog);
+        blocks::remove_unused(Kind::Texts, directory, catalog.files.iter().map(|file| file.block));
+        blocks::remove_unused(Kind::Catalog, directory, catalog.part_blocks());
         keywords::clean(self.index.path(), &record);
         Ok(commit.generation)
     }
-}
-
-/// Reads the catalogue that a writer goes on from.
-pub(crate) fn catalog_of(index: &TextIndex, payload: &[u8]) -> Result<Catalog> {
-    let catalog = Catalog::from_payload(payload, index.path())?;
-    catalog.ok_or_else(|| Error::NoText { index: index.path().into() })
 }
 
 /// Word pieces that the model reads of a passage, `[CLS]` and `[SEP]` taken off.

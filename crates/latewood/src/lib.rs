@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod blocks;
 mod budget;
 mod catalog;
 pub mod device;
@@ -45,7 +46,7 @@ mod texts;
 pub mod vectors;
 
 pub use budget::{Budget, Tuned};
-pub use catalog::{Catalog, FileRecord, Metadata, PassageRecord, SkippedRecord, Source};
+pub use catalog::{Catalog, FileRecord, Files, FilesIter, Metadata, PassageRecord, SkippedRecord, Source};
 pub use documents::{Committed, Content, DocumentWriter, NewDocument, Put};
 pub use error::{Error, Result};
 pub use explain::TokenMatch;

@@ -39,7 +39,7 @@ fn verify_texts(index: &Index, payload: &[u8]) -> Vec<Error> {
         return Vec::new();
     }
     let directory = index.directory();
-    let catalog = match Catalog::from_payload(payload, directory.path()) {
+    let catalog = match Catalog::read(payload, directory, None) {
         Ok(Some(catalog)) => catalog,
         // Vectors alone.
         Ok(None) => return Vec::new(),

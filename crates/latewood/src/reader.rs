@@ -149,8 +149,7 @@ impl Reader {
         let directory = index.index.directory();
         // A commit in between may delete texts of its predecessor: then the newer one is read.
         let (searcher, catalog, texts, keywords) = loop {
-            let searcher = index.index.searcher()?;
-            let catalog = index.catalog(&searcher)?;
+            let (searcher, catalog) = index.newest()?;
             let keywords = catalog.keywords.as_ref().map(|record| Keywords::open(index.path(), record)).transpose();
             match Texts::open(directory, &catalog, |_| true) {
                 Ok(_) if keywords.is_err() && index.index.version()? != searcher.version() => {}

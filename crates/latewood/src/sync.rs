@@ -17,7 +17,7 @@ use latewood_ingest::{
 
 use crate::catalog::{Catalog, FileRecord, Metadata, SkippedRecord, Source};
 use crate::error::{Error, Result};
-use crate::intake::{self, Encoded, Intake, Placed};
+use crate::intake::{Encoded, Intake, Placed};
 use crate::keywords;
 use crate::location::relative;
 use crate::text_index::TextIndex;
@@ -158,8 +158,7 @@ impl TextIndex {
         let mut began = now_ns();
         let mut walk = self.walk(options)?;
         // Looked at without the lock first: mostly nothing has changed, and then nobody needs to wait for anybody.
-        let searcher = self.index.searcher()?;
-        let catalog = self.catalog(&searcher)?;
+        let (searcher, catalog) = self.newest()?;
         if let Some(report) = unchanged(&catalog, &walk)
             && keywords::is_whole(self.path(), catalog.keywords.as_ref())
         {
@@ -172,7 +171,8 @@ impl TextIndex {
             walk = self.walk(options)?;
         }
         drop((searcher, catalog));
-        let catalog = intake::catalog_of(self, writer.payload())?;
+        // Nobody else commits from here on.
+        let catalog = Catalog::clone(&*self.newest()?.1);
         Sync::new(self, options, monitor, writer, catalog).run(walk, began)
     }
 
@@ -250,7 +250,8 @@ impl<'a> Sync<'a> {
         writer: IndexWriter,
         old: Catalog,
     ) -> Self {
-        let (new, intake) = (old.successor(), Intake::new(index, writer, &old));
+        let (mut new, intake) = (old.clone(), Intake::new(index, writer, &old));
+        new.skipped.clear();
         Self { index, options, monitor, intake, old, new, report: SyncReport::default(), done_bytes: 0 }
     }
 
@@ -258,8 +259,8 @@ impl<'a> Sync<'a> {
         for skipped in &walk.skipped {
             self.skip(skipped);
         }
+        let mut removed = self.take_removed(&walk.files);
         let changed = self.keep_current(walk.files);
-        let mut removed = self.removed(&changed);
         let bytes = changed.iter().map(|entry| entry.size).sum();
         self.monitor.event(Event::Found { files: changed.len(), bytes });
         let before: HashMap<&str, FileRecord> = {
@@ -278,7 +279,6 @@ impl<'a> Sync<'a> {
             // Nothing is committed: a folder that is not mounted today must not cost its index.
             return self.index.refuse_empty(self.report);
         }
-        self.new.files.sort_by(|a, b| a.path.cmp(&b.path));
         // Files so new that their time stamps do not tell are looked at again until a later commit.
         let whole = !self.intake.keywords_begin();
         let fresh = changed.iter().any(|entry| entry.modified_ns >= self.old.synced_ns - TIME_STAMP_NS);
@@ -295,8 +295,7 @@ impl<'a> Sync<'a> {
         let known = Known::new(&self.old);
         let (current, changed): (Vec<_>, Vec<_>) = files.into_iter().partition(|entry| known.is_current(entry));
         for entry in &current {
-            if let Some(&file) = known.files.get(entry.path.as_str()) {
-                self.new.files.push(file.clone());
+            if known.files.contains_key(entry.path.as_str()) {
                 self.report.unchanged += 1;
             } else if let Some(&skipped) = known.skipped.get(entry.path.as_str()) {
                 self.new.skipped.push(skipped.clone());
@@ -306,13 +305,12 @@ impl<'a> Sync<'a> {
         changed
     }
 
-    /// The files that are neither kept nor among `changed`, by their content: several may have had the same.
-    fn removed(&self, changed: &[FileEntry]) -> HashMap<String, Vec<FileRecord>> {
-        let kept: HashSet<&str> = self.new.files.iter().map(|file| file.path.as_str()).collect();
-        let changed: HashSet<&str> = changed.iter().map(|entry| entry.path.as_str()).collect();
-        let gone = |file: &&FileRecord| !kept.contains(file.path.as_str()) && !changed.contains(file.path.as_str());
+    /// Takes out the files that are no longer there; by their content, which several may have had.
+    fn take_removed(&mut self, files: &[FileEntry]) -> HashMap<String, Vec<FileRecord>> {
+        let there: HashSet<&str> = files.iter().map(|entry| entry.path.as_str()).collect();
         let mut removed: HashMap<String, Vec<FileRecord>> = HashMap::new();
-        for file in self.old.files.iter().filter(gone) {
+        for file in self.old.files.iter().filter(|file| !there.contains(file.path.as_str())) {
+            self.new.files.remove(&file.path);
             removed.entry(file.hash.clone()).or_default().push(file.clone());
         }
         removed
@@ -328,18 +326,17 @@ impl<'a> Sync<'a> {
         match self.read(entry, before) {
             // It may be readable again tomorrow: what is known of it stays, and it is tried again.
             Err(skipped @ Skipped { reason: SkipReason::Unreadable(_), .. }) => {
-                self.new.files.extend(before.cloned());
                 self.skip(&skipped);
             }
             Err(skipped) => {
                 self.forget(before)?;
+                self.new.files.remove(&entry.path);
                 self.new.skipped.push(SkippedRecord::of(&skipped, entry.size, entry.modified_ns));
                 self.skip(&skipped);
             }
             // The same bytes at another time.
             Ok(None) => {
-                let record = before.map(|file| FileRecord { modified_ns: entry.modified_ns, ..file.clone() });
-                self.new.files.extend(record);
+                self.new.files.change(&entry.path, |file| file.modified_ns = entry.modified_ns);
                 self.report.unchanged += 1;
             }
             Ok(Some(document)) => {
@@ -347,7 +344,7 @@ impl<'a> Sync<'a> {
                 let hash = hex(&document.hash);
                 if let Some(source) = take(removed, &hash, &document.kind.to_string()) {
                     let (path, modified_ns) = (entry.path.clone(), entry.modified_ns);
-                    self.new.files.push(FileRecord { path, modified_ns, ..source });
+                    self.new.files.insert(FileRecord { path, modified_ns, ..source });
                     self.report.moved += 1;
                 } else {
                     let counter = if before.is_some() { &mut self.report.updated } else { &mut self.report.added };
@@ -385,7 +382,7 @@ impl<'a> Sync<'a> {
     fn add(&mut self, entry: &FileEntry, hash: String, document: Document) -> Result<()> {
         let Document { kind, title, passages, .. } = document;
         let Placed { first_doc, passages, block } = self.intake.add(title.as_deref(), passages)?;
-        self.new.files.push(FileRecord {
+        self.new.files.insert(FileRecord {
             path: entry.path.clone(),
             size: entry.size,
             modified_ns: entry.modified_ns,

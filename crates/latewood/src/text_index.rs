@@ -47,8 +47,7 @@ impl TextIndex {
         if !encoder.model_id().same_rows(&found) {
             return Err(Error::OtherOptions { index: index_path(), expected: expected(), found });
         }
-        let catalog = Catalog::from_payload(searcher.payload(), &location.index)?;
-        let catalog = catalog.ok_or_else(|| Error::NoText { index: location.index.clone() })?;
+        let (searcher, catalog) = newest(&index, searcher, None)?;
         let source = catalog.source;
         let root = match source {
             Source::Folder => root(&location, &catalog)?,
@@ -138,17 +137,17 @@ impl TextIndex {
         Self::open(Location { root: None, index: folder.into(), asked: None }, encoder)
     }
 
-    /// The catalogue of `searcher`'s commit, read anew only if it is another than the last one.
-    pub(crate) fn catalog(&self, searcher: &Searcher) -> Result<Arc<Catalog>> {
+    /// The newest commit and its catalogue, of which only what is new is read.
+    pub(crate) fn newest(&self) -> Result<(Searcher, Arc<Catalog>)> {
         let read = || self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let (version, known) = read().clone();
+        let (searcher, (version, known)) = (self.index.searcher()?, read().clone());
         if version == searcher.version() {
-            return Ok(known);
+            return Ok((searcher, known));
         }
-        let catalog = Catalog::from_payload(searcher.payload(), self.path())?;
-        let catalog = Arc::new(catalog.ok_or_else(|| Error::NoText { index: self.path().into() })?);
+        let (searcher, catalog) = newest(&self.index, searcher, Some(&known))?;
+        let catalog = Arc::new(catalog);
         *read() = (searcher.version(), catalog.clone());
-        Ok(catalog)
+        Ok((searcher, catalog))
     }
 
     /// Where its documents come from.
@@ -162,7 +161,7 @@ impl TextIndex {
     /// # Errors
     /// As [`TextIndex::remove`].
     pub fn remove_if_empty(self) -> Result<()> {
-        let empty = self.catalog(&self.index.searcher()?)?.files.is_empty();
+        let empty = self.newest()?.1.files.is_empty();
         if empty { self.remove() } else { Ok(()) }
     }
 
@@ -224,6 +223,18 @@ impl TextIndex {
     }
 }
 
+/// The catalogue of `searcher`'s commit; of a newer one where that has taken away what this one names.
+fn newest(index: &Index, mut searcher: Searcher, known: Option<&Catalog>) -> Result<(Searcher, Catalog)> {
+    loop {
+        match Catalog::read(searcher.payload(), index.directory(), known) {
+            Ok(Some(catalog)) => return Ok((searcher, catalog)),
+            Ok(None) => return Err(Error::NoText { index: index.directory().path().into() }),
+            Err(error) if index.version()? == searcher.version() => return Err(error),
+            Err(_) => searcher = index.searcher()?,
+        }
+    }
+}
+
 /// The folder that an index belongs to: the recorded one, or else the one that holds its `.latewood`.
 fn root(location: &Location, catalog: &Catalog) -> Result<PathBuf> {
     let other = |root: &Path, folder: &Path| Error::OtherFolder {
@@ -249,7 +260,7 @@ fn root(location: &Location, catalog: &Catalog) -> Result<PathBuf> {
 fn is_own_file(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     matches!(name, "write.lock" | ".gitignore" | keywords::FOLDER)
-        || matches!(extension, Some("lw" | "lwc" | "lws" | "lwt" | "tmp"))
+        || matches!(extension, Some("lw" | "lwc" | "lws" | "lwt" | "lwr" | "tmp"))
 }
 
 /// An index is made in a new or empty folder only: it shall not lie among a user's files.

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::searching::Percentiles;
 use crate::budget::{Budget, Tuned};
+use crate::catalog::Catalog;
 use crate::error::{Error, Result};
-use crate::intake::catalog_of;
 use crate::reader::Reader;
 use crate::text_index::TextIndex;
 
@@ -207,7 +207,7 @@ impl TextIndex {
     /// When another process is writing, or the commit fails.
     pub fn set_tuned(&self, tuned: Option<Tuned>) -> Result<()> {
         let mut writer = self.index.writer()?;
-        let mut catalog = catalog_of(self, self.index.searcher()?.payload())?;
+        let mut catalog = Catalog::clone(&*self.newest()?.1);
         catalog.tuned = tuned;
         writer.commit(Some(&catalog.to_payload()?), &())?;
         Ok(())

@@ -1,21 +1,28 @@
 //! The catalogue: which file each passage came from, and where its text is kept.
 //!
-//! It travels as the payload of the engine's commit, so vectors and catalogue are published in one step.
-//! On disk it is zstd-compressed JSON; index-format.md says which fields.
+//! It travels as the payload of the engine's commit, so vectors and catalogue are published in one step: what is said of the
+//! index as a whole, and where the parts are that say what is known of its documents ([`Files`]). Both are zstd-compressed
+//! JSON; index-format.md says which fields.
 
-use std::collections::HashMap;
-use std::path::Path;
+mod files;
+mod runs;
 
-use latewood_engine::DocId;
+use std::collections::{BTreeMap, HashMap};
+
+use latewood_engine::{Bytes, Directory};
 use latewood_ingest::Skipped;
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::{self, BlockWriter, Kind, checked, decompress};
 use crate::budget::Tuned;
 use crate::error::{Error, Result};
 use crate::keywords::KeywordsRecord;
+use files::PartRecord;
+pub use files::{Files, FilesIter};
+pub(crate) use runs::Runs;
 
 /// The version of the JSON below.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// No catalogue is larger than this when decompressed: a larger one is damage, not data.
 const MAX_BYTES: usize = 4 << 30;
 
@@ -41,8 +48,11 @@ pub struct Catalog {
     /// How much searches look at; as is usual unless it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned: Option<Tuned>,
-    /// Indexed files, by path.
-    pub files: Vec<FileRecord>,
+    /// Indexed files, in the order of their paths.
+    #[serde(skip)]
+    pub files: Files,
+    /// Where those are, as the commit says.
+    parts: Vec<PartRecord>,
     /// Files that were read and left out, by path: they are not read again until they change.
     pub skipped: Vec<SkippedRecord>,
 }
@@ -153,43 +163,64 @@ impl Catalog {
             next_blob: 0,
             keywords: None,
             tuned: None,
-            files: Vec::new(),
+            files: Files::default(),
+            parts: Vec::new(),
             skipped: Vec::new(),
         }
     }
 
-    /// Without files, its ids going on from this one's.
-    pub(crate) fn successor(&self) -> Self {
-        let (next_doc, next_blob, keywords) = (self.next_doc, self.next_blob, self.keywords.clone());
-        Self { next_doc, next_blob, keywords, tuned: self.tuned, ..Self::new(self.source, self.root.clone()) }
-    }
-
-    /// Reads a commit's payload; `None` where the commit has none.
-    pub(crate) fn from_payload(payload: &[u8], index: &Path) -> Result<Option<Self>> {
+    /// Reads a commit's payload and the parts that it names; `None` where the commit has none. `known` is the catalogue of
+    /// another commit of the index, whose parts need not be read again.
+    pub(crate) fn read(payload: &[u8], directory: &dyn Directory, known: Option<&Self>) -> Result<Option<Self>> {
         if payload.is_empty() {
             return Ok(None);
         }
-        let damaged = |detail: String| Error::Damaged { file: index.into(), what: "catalogue", detail };
+        let damaged = |detail: String| Error::Damaged { file: directory.path().into(), what: "catalogue", detail };
         let json = decompress(payload, MAX_BYTES).map_err(&damaged)?;
-        let catalog: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
-        if catalog.version != VERSION {
-            let text = format!("version {} where this Latewood reads {VERSION}", catalog.version);
-            return Err(damaged(text));
+        let Version { version } = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
+        if version != VERSION {
+            return Err(Error::OtherVersion { index: directory.path().into(), expected: VERSION, found: version });
         }
+        let mut catalog: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
+        let mut opened = BTreeMap::new();
+        let none = Files::default();
+        let known = known.map_or(&none, |known| &known.files);
+        let files = Files::read(&catalog.parts, known, |block| read_part(directory, &mut opened, block))?;
+        catalog.files = files.map_err(&damaged)?;
         catalog.check().map_err(damaged)?;
         Ok(Some(catalog))
     }
 
-    /// The bytes that [`Catalog::from_payload`] reads.
+    /// Writes the parts that have changed into the file of this commit, and copies those of worn files.
+    pub(crate) fn write_parts(&mut self, directory: &dyn Directory, writer: &mut BlockWriter<'_>) -> Result<()> {
+        let worn = writer.worn(self.part_blocks())?;
+        self.parts = self.files.place(|block, files| match block {
+            Some(block) => match worn.get(&block.blob) {
+                Some(bytes) => writer.copy(checked(bytes, &block).map_err(|e| part_damaged(directory, &block, e))?),
+                None => Ok(block),
+            },
+            None => {
+                let json = serde_json::to_vec(files).map_err(|e| Error::io("write", "catalogue", e.into()))?;
+                writer.add(&json)
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Where the parts are that a commit names.
+    pub(crate) fn part_blocks(&self) -> impl Iterator<Item = Block> {
+        self.parts.iter().map(|part| part.block)
+    }
+
+    /// The bytes that [`Catalog::read`] reads; parts are as they were written last.
     pub(crate) fn to_payload(&self) -> Result<Vec<u8>> {
         let write = || zstd::bulk::compress(&serde_json::to_vec(self)?, 3);
         write().map_err(|e| Error::io("write", "catalogue", e))
     }
 
-    /// The document of the given path or id. Documents lie in the order of their paths.
+    /// The document of the given path or id.
     pub fn get(&self, path: &str) -> Option<&FileRecord> {
-        let at = self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok()?;
-        Some(&self.files[at])
+        self.files.get(path)
     }
 
     /// Number of passages.
@@ -209,42 +240,33 @@ impl Catalog {
             let end = file.first_doc.checked_add(file.passages.len() as u64).filter(|&end| end <= self.next_doc);
             end.ok_or_else(|| out_of_range(file))?;
         }
-        let runs = Runs::new(self);
-        match runs.0.windows(2).find(|pair| pair[0].end > pair[1].start) {
-            Some(pair) => Err(format!("id {} belongs to two files", pair[1].start)),
+        match Runs::new(self).shared() {
+            Some(id) => Err(format!("id {id} belongs to two files")),
             None => Ok(()),
         }
     }
 }
 
-/// Which document each passage belongs to.
-#[derive(Debug)]
-pub(crate) struct Runs(Vec<Run>);
-
-/// The passages of one document.
-#[derive(Debug)]
-struct Run {
-    start: u64,
-    end: u64,
-    file: usize,
+/// What every version of the catalogue begins with.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
-impl Runs {
-    pub(crate) fn new(catalog: &Catalog) -> Self {
-        let files = catalog.files.iter().enumerate();
-        let mut runs: Vec<Run> = files
-            .map(|(at, file)| Run { start: file.first_doc, end: file.first_doc + file.passages.len() as u64, file: at })
-            .collect();
-        runs.sort_unstable_by_key(|run| (run.start, run.end));
-        Self(runs)
-    }
+fn read_part(directory: &dyn Directory, opened: &mut BTreeMap<u32, Bytes>, block: &Block) -> Result<Vec<FileRecord>> {
+    let bytes = match opened.entry(block.blob) {
+        std::collections::btree_map::Entry::Occupied(bytes) => bytes.into_mut(),
+        std::collections::btree_map::Entry::Vacant(none) => {
+            none.insert(directory.open(&Kind::Catalog.name(block.blob))?)
+        }
+    };
+    let json = checked(bytes, block).and_then(|bytes| decompress(bytes, MAX_BYTES));
+    let files = json.and_then(|json| serde_json::from_slice(&json).map_err(|e| e.to_string()));
+    files.map_err(|e| part_damaged(directory, block, e))
+}
 
-    /// The document and the position in it of a passage.
-    pub(crate) fn find<'c>(&self, catalog: &'c Catalog, doc: DocId) -> Option<(&'c FileRecord, usize)> {
-        let after = self.0.partition_point(|run| run.start <= doc.0);
-        let run = self.0[..after].last().filter(|run| doc.0 < run.end)?;
-        Some((&catalog.files[run.file], (doc.0 - run.start) as usize))
-    }
+fn part_damaged(directory: &dyn Directory, block: &Block, detail: String) -> Error {
+    blocks::damaged(directory.path(), Kind::Catalog, block, detail)
 }
 
 impl FileRecord {
@@ -265,61 +287,5 @@ impl SkippedRecord {
     }
 }
 
-/// Decompresses what may be damaged: never more than `limit` bytes.
-pub(crate) fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, String> {
-    use std::io::Read;
-    let mut out = Vec::new();
-    let decoder = zstd::stream::read::Decoder::new(bytes).map_err(|e| e.to_string())?;
-    decoder.take(limit as u64 + 1).read_to_end(&mut out).map_err(|e| e.to_string())?;
-    if out.len() > limit { Err(format!("more than {limit} bytes")) } else { Ok(out) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(path: &str, first_doc: u64, passages: usize) -> FileRecord {
-        FileRecord {
-            path: path.into(),
-            size: 1,
-            modified_ns: 2,
-            hash: "00".into(),
-            kind: "markdown".into(),
-            title: None,
-            metadata: Metadata::new(),
-            first_doc,
-            passages: vec![
-                PassageRecord { span: (0, 1), lines: (1, 1), page: None, headings: vec![], bytes: 1 };
-                passages
-            ],
-            block: Block { blob: 0, start: 0, len: 1, hash: 0 },
-        }
-    }
-
-    #[test]
-    fn payloads_round_trip_and_passages_are_found() {
-        let mut catalog = Catalog::new(Source::Folder, None);
-        catalog.files = vec![file("b", 10, 2), file("a", 4, 3)];
-        catalog.next_doc = 12;
-        let payload = catalog.to_payload().unwrap();
-        let back = Catalog::from_payload(&payload, Path::new("x")).unwrap().unwrap();
-        assert_eq!(back, catalog);
-        let runs = Runs::new(&back);
-        let found = |doc| runs.find(&back, DocId(doc)).map(|(file, at)| (file.path.as_str(), at));
-        assert_eq!((found(4), found(6), found(11)), (Some(("a", 0)), Some(("a", 2)), Some(("b", 1))));
-        assert_eq!((found(3), found(7), found(12)), (None, None, None));
-    }
-
-    #[test]
-    fn damage_is_an_error_and_not_a_panic() {
-        let mut catalog = Catalog::new(Source::Folder, None);
-        catalog.files = vec![file("a", 0, 3), file("b", 2, 1)];
-        catalog.next_doc = 3;
-        let overlapping = catalog.to_payload().unwrap();
-        assert!(Catalog::from_payload(&overlapping, Path::new("x")).unwrap_err().to_string().contains("two files"));
-        catalog.files[1].first_doc = u64::MAX;
-        assert!(Catalog::from_payload(&catalog.to_payload().unwrap(), Path::new("x")).is_err());
-        assert!(Catalog::from_payload(b"not zstd", Path::new("x")).is_err());
-        assert!(Catalog::from_payload(&overlapping[..20], Path::new("x")).is_err());
-    }
-}
+mod tests;
