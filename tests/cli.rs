@@ -74,6 +74,12 @@ fn searches_are_narrowed_explained_and_piped_on() {
     assert_eq!(some.json()[0]["schema"], "latewood.hit.1");
     assert!(some.json()[0]["matches"].is_null());
     assert_eq!(search(&["--where", "lang:cobol"]).code, 1);
+    let slip = search(&["--where", "languag:python"]);
+    assert!(
+        slip.code == 1 && slip.stderr.contains("no document has the field languag; there are path"),
+        "{}",
+        slip.stderr
+    );
     let wrong = search(&["--where", "lang:"]);
     assert!(
         wrong.code == 2 && wrong.stderr.contains("a value of lang is expected here\n  lang:\n       ^"),

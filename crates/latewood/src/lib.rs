@@ -39,6 +39,7 @@ mod mode;
 mod ranking;
 mod reader;
 mod rerank;
+mod scripts;
 mod snippet;
 mod sync;
 mod text_index;

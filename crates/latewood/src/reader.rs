@@ -1,6 +1,7 @@
 //! Searching text.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
@@ -227,8 +228,15 @@ impl Reader {
     }
 
     fn answer(&self, asked: &Asked<'_>, ranking: Ranking, explain: bool) -> Result<Answer> {
-        let hit = |found: &Ranked| -> Result<Hit> {
-            let passage = self.passage(found.doc)?.ok_or_else(|| self.uncatalogued(found.doc))?;
+        // Of a document with several hits the text is unpacked once.
+        let mut unpacked = HashMap::new();
+        let mut hit = |found: &Ranked| -> Result<Hit> {
+            let (file, at) = self.find(found.doc).ok_or_else(|| self.uncatalogued(found.doc))?;
+            let text = match unpacked.entry(file.first_doc) {
+                Entry::Occupied(text) => text.into_mut(),
+                Entry::Vacant(none) => none.insert(self.texts.read_all(file)?),
+            };
+            let passage = passage(file, at, self.texts.passage(file, at, text)?);
             let matches = match explain {
                 true => Some(self.matches(asked, &passage)?),
                 false => None,
@@ -237,7 +245,7 @@ impl Reader {
             Ok(Hit { score, semantic, keyword, passage, matches })
         };
         Ok(Answer {
-            hits: ranking.hits.iter().map(hit).collect::<Result<_>>()?,
+            hits: ranking.hits.iter().map(&mut hit).collect::<Result<_>>()?,
             candidates: ranking.candidates,
             rescored: ranking.rescored,
             exact_among_candidates: ranking.exact_among_candidates,
@@ -262,7 +270,7 @@ impl Reader {
         params.filter = self.prefilter(None);
         let mut ranking = ranking::semantic(self.searcher.rerank(query, &ids, &params)?, query);
         let mut known = HashSet::new();
-        let file_of = |doc| self.runs.find(&self.catalog, doc).map(|(file, _)| file.first_doc);
+        let file_of = |doc| self.find(doc).map(|(file, _)| file.first_doc);
         ranking.hits.retain(|hit| known.insert(file_of(hit.doc)));
         Ok(self.answer(&Asked { text: None, rows: Some(query) }, ranking, false)?.hits)
     }
@@ -272,30 +280,23 @@ impl Reader {
     /// # Errors
     /// When its stored text is damaged.
     pub fn passage(&self, doc: DocId) -> Result<Option<Passage>> {
-        let Some((file, at)) = self.runs.find(&self.catalog, doc) else { return Ok(None) };
-        let record = &file.passages[at];
-        Ok(Some(Passage {
-            doc,
-            path: file.path.clone(),
-            title: file.title.clone(),
-            headings: record.headings.clone(),
-            lines: record.lines.0..=record.lines.1,
-            page: record.page,
-            span: record.span.0..record.span.1,
-            text: self.texts.read(file, at)?,
-            metadata: file.metadata.clone(),
-        }))
+        let Some((file, at)) = self.find(doc) else { return Ok(None) };
+        Ok(Some(passage(file, at, &self.texts.read(file, at)?)))
+    }
+
+    fn find(&self, doc: DocId) -> Option<(&FileRecord, usize)> {
+        self.runs.find(&self.catalog, doc)
     }
 
     /// What the catalogue has of a passage and its document.
     pub(crate) fn record_of(&self, doc: DocId) -> Option<(&FileRecord, &PassageRecord)> {
-        let (file, at) = self.runs.find(&self.catalog, doc)?;
+        let (file, at) = self.find(doc)?;
         Some((file, &file.passages[at]))
     }
 
     /// The path or id of the document that a passage is of.
     pub(crate) fn document_of(&self, doc: DocId) -> Option<&str> {
-        self.runs.find(&self.catalog, doc).map(|(file, _)| file.path.as_str())
+        self.find(doc).map(|(file, _)| file.path.as_str())
     }
 
     /// Files and passages.
@@ -359,6 +360,22 @@ impl Reader {
     fn uncatalogued(&self, doc: DocId) -> Error {
         let file = self.path();
         Error::Damaged { file: file.into(), what: "catalogue", detail: format!("passage {doc} is not in it") }
+    }
+}
+
+/// Passage number `at` of a document, with its text.
+fn passage(file: &FileRecord, at: usize, text: &str) -> Passage {
+    let record = &file.passages[at];
+    Passage {
+        doc: DocId(file.first_doc + at as u64),
+        path: file.path.clone(),
+        title: file.title.clone(),
+        headings: record.headings.clone(),
+        lines: record.lines.0..=record.lines.1,
+        page: record.page,
+        span: record.span.0..record.span.1,
+        text: text.to_owned(),
+        metadata: file.metadata.clone(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::reader::Hit;
+use crate::scripts::{is_ideographic, is_run_together};
 
 impl Hit {
     /// At most `most` bytes of the passage's text that hold as much as can be of what the query met, from the beginning of
@@ -46,14 +47,23 @@ fn starts(text: &str, most: usize) -> Vec<usize> {
             continue;
         }
         let last = starts.last().copied().unwrap_or_default();
-        if blank && (sentence || at - last > most / 2) {
+        // Where words are not parted, any character may be the first.
+        if at > last && (blank || unspaced(c)) && (sentence || at - last > most / 2) {
             starts.push(at);
         }
-        sentence =
-            matches!(c, '.' | '!' | '?' | ':' | ';') && chars.peek().is_some_and(|(_, next)| next.is_whitespace());
+        sentence = FULL_STOPS.contains(&c)
+            || matches!(c, '.' | '!' | '?' | ':' | ';') && chars.peek().is_some_and(|(_, next)| next.is_whitespace());
         blank = false;
     }
     starts
+}
+
+/// Ends of sentences that no space follows.
+const FULL_STOPS: [char; 4] = ['\u{3002}', '\u{ff01}', '\u{ff1f}', '\u{ff1b}'];
+
+/// Whether a character is of a script that does not part words.
+fn unspaced(c: char) -> bool {
+    is_ideographic(c) || is_run_together(c)
 }
 
 /// From `start` to the last end of a sentence, or else of a word, that fits.
@@ -63,12 +73,14 @@ fn window(text: &str, start: usize, most: usize) -> Range<usize> {
         return start..end;
     }
     let inside = &text[start..end];
-    let whole = text[end..].starts_with(char::is_whitespace);
+    let whole = text[end..].starts_with(char::is_whitespace) || inside.ends_with(unspaced);
     let word = if whole { end } else { inside.rfind(char::is_whitespace).map_or(end, |at| start + at) };
     // A sentence that ends early would leave half of the room empty.
     let sentence = [". ", "! ", "? ", ".\n", "\n"].iter().filter_map(|end| inside.rfind(end)).max();
+    let full_stop = inside.rfind(FULL_STOPS).map(|at| inside.ceil_char_boundary(at + 1));
+    let sentence = sentence.map(|at| at + usize::from(!inside[at..].starts_with('\n'))).max(full_stop);
     match sentence {
-        Some(at) if at >= most / 2 => start..start + at + usize::from(!inside[at..].starts_with('\n')),
+        Some(end) if end > most / 2 => start..start + end,
         // Not even one character may fit.
         _ if word == start => start..text.ceil_char_boundary(start + 1),
         _ => start..word,
@@ -94,6 +106,11 @@ mod tests {
         assert_eq!(&TEXT[densest(TEXT, &[], 20)], "The shed is dry.");
         assert_eq!(&TEXT[densest(TEXT, &met(&["cools"]), 8)], "it cools");
         assert_eq!(densest(TEXT, &[], 1000), 0..TEXT.len());
+        // Sentences of Chinese, which no spaces part.
+        let text = "\u{7a91}\u{5f88}\u{51b7}\u{3002}\u{4eca}\u{5929}\u{4e0b}\u{96e8}\u{3002}\u{94c1}\u{7ed9}\u{91c9}\u{7eff}\u{8272}\u{3002}\u{660e}\u{5929}";
+        let iron = text.find('\u{94c1}').unwrap();
+        let found = densest(text, &[(iron..iron + 3, 0.5)], 20);
+        assert_eq!(&text[found], "\u{94c1}\u{7ed9}\u{91c9}\u{7eff}\u{8272}\u{3002}");
     }
 
     proptest! {

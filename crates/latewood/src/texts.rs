@@ -42,17 +42,19 @@ impl Texts {
 
     /// The text of one passage.
     pub(crate) fn read(&self, file: &FileRecord, passage: usize) -> Result<String> {
-        let len = |records: &[crate::PassageRecord]| records.iter().map(|p| p.bytes as usize).sum::<usize>();
-        let start = len(&file.passages[..passage]);
-        let text = self.read_all(file)?;
-        let text = text.get(start..start + file.passages[passage].bytes as usize);
-        text.map(str::to_owned).ok_or_else(|| {
+        Ok(self.passage(file, passage, &self.read_all(file)?)?.to_owned())
+    }
+
+    /// The text of one passage, `text` being that of all.
+    pub(crate) fn passage<'t>(&self, file: &FileRecord, passage: usize, text: &'t str) -> Result<&'t str> {
+        let start = file.passages[..passage].iter().map(|passage| passage.bytes as usize).sum::<usize>();
+        text.get(start..start + file.passages[passage].bytes as usize).ok_or_else(|| {
             damaged(&self.path, file, "the text is not as long as its passages, or cut within a character")
         })
     }
 
     /// The text of all passages of a document, end to end.
-    fn read_all(&self, file: &FileRecord) -> Result<String> {
+    pub(crate) fn read_all(&self, file: &FileRecord) -> Result<String> {
         let total = file.passages.iter().map(|passage| passage.bytes as usize).sum();
         let bytes = self.blobs.get(&file.block.blob).map_or(&[][..], |bytes| bytes);
         let bytes = checked(bytes, &file.block).and_then(|bytes| decompress(bytes, total));

@@ -1,6 +1,6 @@
 //! `latewood search`
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -28,7 +28,9 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         let folder = tempfile::tempdir().context("cannot make a folder for the text on standard input")?;
         piped(args, own, folder.path(), &device)?.search(&own.query, &options)?
     } else {
-        folder(args, own, &device)?.search(&own.query, &options)?
+        let reader = folder(args, own, &device)?;
+        note_unknown_fields(args, &reader, options.filter.as_ref());
+        reader.search(&own.query, &options)?
     };
     if own.paths || own.null {
         paths(&answer.hits, own.null)?;
@@ -38,6 +40,20 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         hits::print(&answer.hits, &own.query, Look { full: own.full, explain: own.explain })?;
     }
     Ok(if answer.hits.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// A field that no document has is a slip, more often than not: it would find nothing, and say nothing.
+fn note_unknown_fields(args: &Args, reader: &Reader, filter: Option<&Filter>) {
+    let catalog = reader.catalog();
+    let unknown = filter.map(|filter| filter.unknown_fields(catalog)).unwrap_or_default();
+    if unknown.is_empty() {
+        return;
+    }
+    let metadata: BTreeSet<&str> =
+        catalog.files.iter().flat_map(|file| file.metadata.keys().map(String::as_str)).collect();
+    let known: Vec<&str> = ["path", "title", "kind", "lang", "modified"].into_iter().chain(metadata).take(30).collect();
+    let note = format!("no document has the field {}; there are {}", unknown.join(", "), known.join(", "));
+    output::note(args.quiet, &note);
 }
 
 fn options(args: &Args, own: &SearchArgs) -> anyhow::Result<SearchOptions> {

@@ -24,7 +24,7 @@
 mod text;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use globset::GlobBuilder;
 use regex::bytes::{Regex, RegexBuilder};
@@ -96,6 +96,20 @@ impl Filter {
             }
         };
         parsed.map(Self).map_err(|detail| Error::BadFilter { detail })
+    }
+
+    /// The fields that it asks for and no document of `catalog` has: names mistyped, mostly.
+    pub fn unknown_fields(&self, catalog: &Catalog) -> Vec<String> {
+        let mut asked = BTreeSet::new();
+        self.0.fields(&mut asked);
+        asked.retain(|field| !RESERVED.contains(field) && *field != "lang");
+        for file in &catalog.files {
+            if asked.is_empty() {
+                break;
+            }
+            asked.retain(|field| !file.metadata.contains_key(*field));
+        }
+        asked.into_iter().map(str::to_owned).collect()
     }
 
     /// Whether a document passes.
@@ -246,6 +260,15 @@ fn glob(pattern: &str) -> Result<Regex, String> {
 }
 
 impl Node {
+    /// The fields that are asked for.
+    fn fields<'n>(&'n self, into: &mut BTreeSet<&'n str>) {
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => nodes.iter().for_each(|node| node.fields(into)),
+            Self::Not(node) => node.fields(into),
+            Self::Field(name, _) => drop(into.insert(name)),
+        }
+    }
+
     fn passes(&self, file: &FileRecord) -> bool {
         match self {
             Self::All(nodes) => nodes.iter().all(|node| node.passes(file)),

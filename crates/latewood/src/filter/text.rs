@@ -7,7 +7,7 @@
 //! test   = FIELD ( ":" | "=" | "!=" | ">" | ">=" | "<" | "<=" ) VALUE
 //! ```
 //!
-//! A value is a word or stands in double quotes, where `\"` and `\\` are what they look like. After `:` a word with `*`, `?`,
+//! `and`, `or` and `not` are read as well. A value is a word or stands in double quotes, where `\"` and `\\` are what they look like. After `:` a word with `*`, `?`,
 //! `[` or `{` is a pattern, one that ends with `/` is a folder with all that is in it, and of `modified` the beginning is enough.
 //! Quoted, it is only itself. Numbers, `true`, `false` and `null` are what they look like.
 
@@ -139,9 +139,15 @@ impl Parser {
     }
 
     fn takes(&mut self, keyword: &str) -> bool {
-        let found = matches!(self.peek(), Some(Kind::Word(word)) if word == keyword);
+        let found =
+            matches!(self.peek(), Some(Kind::Word(word)) if word.eq_ignore_ascii_case(keyword)) && !self.is_field();
         self.at += usize::from(found);
         found
+    }
+
+    /// Whether the next word is the name of a field, whatever it is.
+    fn is_field(&self) -> bool {
+        matches!(self.words.get(self.at + 1).map(|word| &word.kind), Some(Kind::Operator(_)))
     }
 
     fn finish(&self, value: Value) -> Result<Value, Wrong> {
@@ -165,7 +171,7 @@ impl Parser {
             let joined = self.takes("AND");
             let ends = match self.peek() {
                 None | Some(Kind::Close) => true,
-                Some(Kind::Word(word)) => word == "OR",
+                Some(Kind::Word(word)) => word.eq_ignore_ascii_case("OR") && !self.is_field(),
                 Some(_) => false,
             };
             if ends && !joined {
@@ -229,6 +235,8 @@ fn has(field: &str, word: &str) -> Value {
     if field == "modified" {
         return json!({ "$glob": format!("{word}*") });
     }
+    // As shells complete it.
+    let word = if field == "path" { word.strip_prefix("./").unwrap_or(word) } else { word };
     if word.contains(['*', '?', '[', '{']) {
         return json!({ "$glob": word });
     }
@@ -279,6 +287,8 @@ mod tests {
             "tags:b NOT tags:c",
             "modified>=2026-03-01T00:00:00Z AND modified<2026-03-02",
             "((((lang:rust))))",
+            "lang:go or stars:120 and not draft:true",
+            "path:./docs/",
         ] {
             assert!(Filter::parse_text(text).unwrap().passes(&file()), "{text}");
         }

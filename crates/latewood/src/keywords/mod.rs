@@ -25,7 +25,7 @@ use files::Files;
 /// The folder of tantivy's files, in that of the index.
 pub(crate) const FOLDER: &str = "keywords";
 /// How words are made: an index of other words is made anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Different words of a query that are looked for, the first ones: a text for a query would ask for thousands.
 const MAX_WORDS: usize = 256;
 /// What the writer gathers in memory before it writes a segment.

@@ -1,14 +1,16 @@
 //! How a text is taken apart into keywords.
 //!
 //! A word is a run of letters and digits, an apostrophe within it included. Of a name as programmers write it, `readFile`
-//! or `read_file`, the parts are words too, beside the whole. Accents do not count, composed or not. Chinese and Japanese give a
-//! word for each character; of other scripts without spaces a run is one word.
+//! or `read_file`, the parts are words too, beside the whole. Accents do not count, composed or not. Where a script does not part
+//! words, each two neighbours are a word and each character by itself (Chinese, Japanese), or each three (Thai and its like).
 
 use std::ops::Range;
 
 use tantivy::tokenizer::{
     AsciiFoldingFilter, Language, LowerCaser, RemoveLongFilter, Stemmer, TextAnalyzer, Token, TokenStream, Tokenizer,
 };
+
+use crate::scripts::{is_ideographic, is_joining_mark, is_run_together};
 
 /// Bytes of a word; longer ones are no words that anybody asks for.
 const MAX_WORD: usize = 100;
@@ -33,6 +35,13 @@ impl Tokenizer for Words {
     fn token_stream<'a>(&'a mut self, text: &'a str) -> Stream {
         let mut tokens = Vec::new();
         for run in runs(text) {
+            if let Some(neighbours) = neighbours(text, &run) {
+                for part in neighbours {
+                    let word = word(&text[part.clone()]);
+                    push(&mut tokens, part, word);
+                }
+                continue;
+            }
             let parts = parts(text, run.clone());
             if parts.len() > 1 {
                 let whole = word(&text[run.clone()]);
@@ -53,9 +62,46 @@ fn word(text: &str) -> String {
     letters.map(|c| if c == '\u{2019}' { '\'' } else { c }).collect()
 }
 
-/// Whether a character is none of a word's letters: an accent by itself, or where a word may be divided.
+/// Whether a character is none of a word's letters: an accent or a vowel's point by itself, or where a word may be divided.
 fn is_silent(c: char) -> bool {
-    matches!(c, '\u{300}'..='\u{36f}' | '\u{ad}')
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{ad}' | '\u{591}'..='\u{5bd}' | '\u{64b}'..='\u{65f}' | '\u{200c}' | '\u{200d}')
+}
+
+/// How a script writes words.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Script {
+    Spaced,
+    Ideographic,
+    RunTogether,
+}
+
+impl Script {
+    fn of(c: char) -> Self {
+        match c {
+            _ if is_ideographic(c) => Self::Ideographic,
+            _ if is_run_together(c) => Self::RunTogether,
+            _ => Self::Spaced,
+        }
+    }
+}
+
+/// The words of a run of a script that does not part them.
+fn neighbours(text: &str, run: &Range<usize>) -> Option<Vec<Range<usize>>> {
+    let inside = &text[run.clone()];
+    let many = match Script::of(inside.chars().next()?) {
+        Script::Spaced => return None,
+        Script::Ideographic => 2,
+        Script::RunTogether => 3,
+    };
+    let mut ends: Vec<usize> =
+        inside.char_indices().filter(|(_, c)| !is_silent(*c)).map(|(at, _)| run.start + at).collect();
+    ends.push(run.end);
+    let count = ends.len() - 1;
+    let each = |many: usize| ends.windows(many + 1).map(move |ends| ends[0]..ends[many]).collect::<Vec<_>>();
+    Some(match many {
+        2 => [each(1), each(2)].concat(),
+        _ => each(many.min(count)),
+    })
 }
 
 fn push(tokens: &mut Vec<Token>, span: Range<usize>, text: String) {
@@ -73,11 +119,14 @@ fn runs(text: &str) -> Vec<Range<usize>> {
         if is_silent(c) && before.is_alphanumeric() {
             continue;
         }
-        if is_word_by_itself(c) {
+        if start.is_some() && is_joining_mark(c) {
+            before = c;
+            continue;
+        }
+        if Script::of(c) != Script::of(before) {
             close(&mut start, at);
-            start = Some(at);
-            close(&mut start, at + c.len_utf8());
-        } else if c.is_alphanumeric() {
+        }
+        if Script::of(c) != Script::Spaced || c.is_alphanumeric() {
             start.get_or_insert(at);
         } else {
             let after = chars.peek().map_or(' ', |(_, c)| *c);
@@ -94,11 +143,6 @@ fn runs(text: &str) -> Vec<Range<usize>> {
     }
     close(&mut start, text.len());
     runs
-}
-
-/// Whether a character is of a script that does not part words: Chinese and Japanese.
-fn is_word_by_itself(c: char) -> bool {
-    matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
 /// The parts of a name: at underscores, and where capitals begin. Two letters at least on either side, so that `mRNA` and `pH`
@@ -180,7 +224,12 @@ mod tests {
             ("Cafe\u{301} nai\u{308}ve hy\u{ad}phen \u{301}", "cafe naiv hyphen"),
             ("read_file(readFile, HTTPServer)", "readfil read file readfil read file httpserver http server"),
             ("mRNA pH PCRs DNA sha256 BM25 __init__", "mrna ph pcrs dna sha256 bm25 init"),
-            ("\u{6771}\u{4eac}is big", "\u{6771} \u{4eac} is big"),
+            ("\u{6771}\u{4eac}\u{90fd}is big", "\u{6771} \u{4eac} \u{90fd} \u{6771}\u{4eac} \u{4eac}\u{90fd} is big"),
+            (
+                "\u{0e20}\u{0e32}\u{0e29}\u{0e32} \u{0e44}\u{0e17}",
+                "\u{0e20}\u{0e32}\u{0e29} \u{0e32}\u{0e29}\u{0e32} \u{0e44}\u{0e17}",
+            ),
+            ("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}"),
             ("_ __ ' 'a' \u{2019}", "a"),
             ("", ""),
         ] {
@@ -191,7 +240,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_lie_where_they_say(text in "[a-zA-Z0-9_'\u{2019} \u{6771}\u{e9}\u{df}.\u{301}\u{ad}]{0,40}") {
+        fn words_lie_where_they_say(text in "[a-zA-Z0-9_'\u{2019} \u{6771}\u{0e32}\u{94d}\u{926}\u{e9}\u{df}.\u{301}\u{ad}]{0,40}") {
             for token in Words.token_stream(&text).tokens {
                 let source = &text[token.offset_from..token.offset_to];
                 prop_assert_eq!(word(source), token.text.clone());
