@@ -427,6 +427,18 @@ fn records_are_passages_of_their_own() {
     let hit = find("grey bird waiting for fish");
     assert_eq!((&hit["path"], &hit["headings"][0]), (&Value::from("log.csv"), &Value::from("K-7")));
     assert_eq!((&hit["lines"]["start"], &hit["text"]), (&Value::from(2), &Value::from("The heron stands in the weir")));
+    // The index remembers them, and reads files again when they become others.
+    let status = || run(dir.path(), &["search", "zinnober", "--json", "--mode", "keyword"]);
+    assert_eq!(status().code, 1);
+    std::fs::write(
+        dir.path().join("more.jsonl"),
+        "{\"remark\": \"a tin of zinnober\", \"colour\": \"it is vermilion\"}\n",
+    )
+    .unwrap();
+    assert_eq!(status().code, 0);
+    let other = run(dir.path(), &["search", "vermilion", "--json", "--mode", "keyword", "--fields", "text=colour"]);
+    assert_eq!(first(&other)["text"], "it is vermilion");
+    assert_eq!(status().code, 1, "what was read before is gone");
     let wrong = run(dir.path(), &["search", "x", "--fields", "body"]);
     assert!(wrong.code == 2 && wrong.stderr.contains("is not as text=NAME"), "{}", wrong.stderr);
 }

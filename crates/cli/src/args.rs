@@ -254,8 +254,9 @@ pub(crate) struct EncoderArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Document options")]
 pub(crate) struct DocumentArgs {
-    /// The fields of records in .jsonl, .csv and .tsv files, as text=body,title=headline,id=key; for files that are new or
-    /// have changed [default: text, body or content, and title or headline; a file without such is read as plain text]
+    /// The fields of records in .jsonl, .csv and .tsv files, as text=body,title=headline,id=key; the index remembers
+    /// them, and auto goes back [default: text, body or content, and title or headline; a file without such is read as plain
+    /// text]
     #[arg(long, value_name = "FIELDS")]
     pub(crate) fields: Option<Fields>,
 

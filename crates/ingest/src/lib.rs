@@ -45,6 +45,6 @@ pub use extract::{ChildProcess, ExtractError, Extracted, Extractor, Format};
 pub use extract::{InProcess, serve};
 pub use kind::Kind;
 pub use read::{Document, ReadOptions, hash_file, read_document};
-pub use records::Fields;
+pub use records::{Fields, holds_records};
 pub use split::{Passage, PassageOptions, Split, has_text, split_text};
 pub use walk::{FileEntry, Walk, WalkOptions, walk};

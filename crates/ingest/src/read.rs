@@ -45,6 +45,8 @@ pub struct ReadOptions {
     pub extractor: Option<Arc<dyn Extractor>>,
     /// Which fields of records are read.
     pub fields: Fields,
+    /// Files that are no documents, and hold no records either, are skipped over this many bytes; 0 reads all.
+    pub max_file_bytes: u64,
 }
 
 /// Reads, decodes and splits one file. See [`split_text`] about `count_tokens`.
@@ -91,6 +93,10 @@ fn document(
         let records = records::split(path, &decoded.text, &options.fields, &options.passages, count_tokens);
         if let Some((kind, split)) = records {
             return finished(path, hash, kind, decoded, split);
+        }
+        let (size, limit) = (decoded.text.len() as u64, options.max_file_bytes);
+        if limit > 0 && size > limit {
+            return Err(SkipReason::TooLarge { size, limit });
         }
         if is_generated(kind, &decoded.text) {
             return Err(SkipReason::Generated("a line of over 50 kB"));
@@ -183,6 +189,11 @@ mod tests {
         assert_eq!(reason("a.txt", b" \n\t\n"), Some(SkipReason::Empty));
         assert_eq!(reason("a.html", b"<script>x()</script>"), Some(SkipReason::Empty));
         assert_eq!(reason("a", b"\0\0\xfe\xff\0\0\0a"), Some(SkipReason::UnknownEncoding));
+        let options = ReadOptions { max_file_bytes: 20, ..ReadOptions::default() };
+        let read =
+            |text: &str| document("a.csv", text.into(), &options, &|text| text.len()).map(|read| read.passages.len());
+        assert_eq!(read("text\na horn sounds\ntwice in a minute\n"), Ok(2));
+        assert_eq!(read("year,amount\n2025,3\n2026,4\n"), Err(SkipReason::TooLarge { size: 26, limit: 20 }));
         assert_eq!(reason("LICENSE", b"Permission is granted"), None);
     }
 

@@ -3,6 +3,7 @@
 //! Which field is the text, and which the title, the caller says ([`Fields`]) or the names tell. A file that has no such
 //! field is no file of records, and read as any other.
 
+use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -27,12 +28,15 @@ pub struct Fields {
     pub id: Option<String>,
 }
 
-/// From `text=body,title=headline,id=key`; `text` may come more than once.
+/// From `text=body,title=headline,id=key`; `text` may come more than once. `auto` says nothing.
 impl FromStr for Fields {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut fields = Self::default();
+        if text == "auto" {
+            return Ok(fields);
+        }
         for pair in text.split(',') {
             let (what, name) = pair.split_once('=').ok_or_else(|| format!("{pair:?} is not as text=NAME"))?;
             let name = name.trim().to_owned();
@@ -46,6 +50,26 @@ impl FromStr for Fields {
         }
         Ok(fields)
     }
+}
+
+/// What it is read from; empty where nothing is said.
+impl fmt::Display for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = self.text.iter().map(|name| ("text", name));
+        let rest = [("title", &self.title), ("id", &self.id)];
+        let rest = rest.into_iter().filter_map(|(what, name)| Some((what, name.as_ref()?)));
+        let pairs: Vec<String> = texts.chain(rest).map(|(what, name)| format!("{what}={name}")).collect();
+        f.write_str(&pairs.join(","))
+    }
+}
+
+/// Whether a file's name says that it holds records.
+pub fn holds_records(path: &str) -> bool {
+    extension(path).is_some_and(|extension| matches!(&*extension, "jsonl" | "ndjson" | "csv" | "tsv"))
+}
+
+fn extension(path: &str) -> Option<String> {
+    Some(path.rsplit_once('.')?.1.to_ascii_lowercase())
 }
 
 impl Fields {
@@ -76,8 +100,7 @@ pub(crate) fn split(
     options: &PassageOptions,
     count_tokens: &dyn Fn(&str) -> usize,
 ) -> Option<(Kind, Split)> {
-    let extension = path.rsplit_once('.')?.1.to_ascii_lowercase();
-    let (kind, records) = match extension.as_str() {
+    let (kind, records) = match extension(path)?.as_str() {
         "jsonl" | "ndjson" => ("jsonl", json_lines(text, fields)?),
         "csv" => ("csv", table(text, delimiter(text), fields)?),
         "tsv" => ("tsv", table(text, b'\t', fields)?),
@@ -215,6 +238,9 @@ mod tests {
 
     #[test]
     fn a_mapping_that_says_nothing_is_refused() {
+        let all = "text=a,text=b,title=c,id=d";
+        assert_eq!(all.parse::<Fields>().unwrap().to_string(), all);
+        assert!(holds_records("x/A.CSV") && !holds_records("a.json"));
         for wrong in ["", "text", "text=", "headline=title", "text=a,,"] {
             assert!(wrong.parse::<Fields>().is_err(), "{wrong}");
         }

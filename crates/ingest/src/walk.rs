@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use ignore::{DirEntry, WalkBuilder};
 
 use crate::kind::{self, Guess};
-use crate::{Error, Result, SkipReason, Skipped};
+use crate::{Error, Result, SkipReason, Skipped, holds_records};
 
 /// Folders and files that are never entered or listed: the history and our own index.
 const NEVER: [&str; 2] = [".git", ".latewood"];
@@ -24,6 +24,9 @@ pub struct WalkOptions {
     pub follow_links: bool,
     /// Files over this many bytes are skipped.
     pub max_file_bytes: u64,
+    /// Files of records (.jsonl, .csv, .tsv) over this many bytes are skipped; of those without a text field, and of all other
+    /// files, `max_file_bytes` counts.
+    pub max_records_bytes: u64,
     /// Whether to list documents that text has to be taken out of: PDF, office files, e-books.
     pub documents: bool,
     /// Such documents over this many bytes are skipped; most of their bytes are pictures.
@@ -36,6 +39,7 @@ impl Default for WalkOptions {
             hidden: false,
             follow_links: false,
             max_file_bytes: 16 << 20,
+            max_records_bytes: 256 << 20,
             documents: false,
             max_document_bytes: 256 << 20,
         }
@@ -151,6 +155,7 @@ fn check(path: &str, size: u64, options: &WalkOptions) -> Result<(), SkipReason>
         Guess::Generated(kind) => return Err(SkipReason::Generated(kind)),
         Guess::Document(format) if !options.documents => return Err(SkipReason::NoExtractor(format.called())),
         Guess::Document(_) => options.max_document_bytes,
+        _ if holds_records(path) => options.max_records_bytes.max(options.max_file_bytes),
         Guess::Text(_) | Guess::Unknown => options.max_file_bytes,
     };
     match size {
@@ -230,6 +235,7 @@ mod tests {
         assert_eq!(check("a.md", 0, &options), Err(SkipReason::Empty));
         assert_eq!(check("a.md", 10, &options), Ok(()));
         assert_eq!(check("a.md", 11, &options), Err(SkipReason::TooLarge { size: 11, limit: 10 }));
+        assert_eq!(check("a.jsonl", 11, &options), Ok(()), "how large it may be depends on whether it holds records");
         assert_eq!(check("a.pdf", 5, &options), Err(SkipReason::NoExtractor("PDF")));
         let options = WalkOptions { documents: true, max_document_bytes: 20, ..options };
         assert_eq!(check("a.pdf", 20, &options), Ok(()));

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use latewood_engine::{IndexWriter, Stage};
 use latewood_ingest::{
     self as ingest, Document, Extractor, Fields, FileEntry, PassageOptions, ReadOptions, SkipReason, Skipped,
-    WalkOptions,
+    WalkOptions, holds_records,
 };
 
 use crate::catalog::{Catalog, FileRecord, Metadata, SkippedRecord, Source};
@@ -35,9 +35,9 @@ pub struct SyncOptions {
     /// Who takes text out of PDF, office files and e-books: [`ingest::ChildProcess`], or `ingest::InProcess` for documents
     /// that can be trusted. Without one they are left out.
     pub extractor: Option<Arc<dyn Extractor>>,
-    /// Which fields of records are read, in files of JSON lines and of comma-separated values. It holds for files that are
-    /// new or have changed; the others stay as they were read.
-    pub fields: Fields,
+    /// Which fields of records are read, in files of JSON lines and of comma-separated values; those of the last time that
+    /// it was said, if nothing is. Where it is another than then, such files are read again.
+    pub fields: Option<Fields>,
 }
 
 /// A file that is left out.
@@ -159,7 +159,7 @@ impl TextIndex {
         let mut walk = self.walk(options)?;
         // Looked at without the lock first: mostly nothing has changed, and then nobody needs to wait for anybody.
         let (searcher, catalog) = self.newest()?;
-        if let Some(report) = unchanged(&catalog, &walk)
+        if let Some(report) = unchanged(&catalog, &walk, options)
             && keywords::is_whole(self.path(), catalog.keywords.as_ref())
         {
             return self.refuse_empty(report);
@@ -198,8 +198,8 @@ impl TextIndex {
 }
 
 /// The report, if every file is as catalogued.
-fn unchanged(catalog: &Catalog, walk: &ingest::Walk) -> Option<SyncReport> {
-    let known = Known::new(catalog);
+fn unchanged(catalog: &Catalog, walk: &ingest::Walk, options: &SyncOptions) -> Option<SyncReport> {
+    let known = Known::new(catalog, options);
     let all = walk.files.iter().all(|entry| known.is_current(entry));
     if !all || walk.files.len() != catalog.files.len() + catalog.skipped.len() {
         return None;
@@ -213,12 +213,15 @@ struct Known<'a> {
     files: HashMap<&'a str, &'a FileRecord>,
     skipped: HashMap<&'a str, &'a SkippedRecord>,
     synced_ns: i64,
+    /// Whether records are read otherwise from now on.
+    other_fields: bool,
 }
 
 impl<'a> Known<'a> {
-    fn new(catalog: &'a Catalog) -> Self {
+    fn new(catalog: &'a Catalog, options: &SyncOptions) -> Self {
         let skipped = catalog.skipped.iter().map(|s| (s.path.as_str(), s)).collect();
-        Self { files: catalog.by_path(), skipped, synced_ns: catalog.synced_ns }
+        let other_fields = other_fields(catalog, options);
+        Self { files: catalog.by_path(), skipped, synced_ns: catalog.synced_ns, other_fields }
     }
 
     /// Whether size and time say that a file is as it was read.
@@ -227,7 +230,13 @@ impl<'a> Known<'a> {
         let skipped = || self.skipped.get(entry.path.as_str()).map(|s| (s.size, s.modified_ns));
         file.or_else(skipped) == Some((entry.size, entry.modified_ns))
             && entry.modified_ns < self.synced_ns - TIME_STAMP_NS
+            && !(self.other_fields && holds_records(&entry.path))
     }
+}
+
+/// Whether `options` say that records are to be read otherwise than they were.
+fn other_fields(catalog: &Catalog, options: &SyncOptions) -> bool {
+    options.fields.as_ref().is_some_and(|fields| fields.to_string() != catalog.fields)
 }
 
 /// A sync under way.
@@ -252,6 +261,9 @@ impl<'a> Sync<'a> {
     ) -> Self {
         let (mut new, intake) = (old.clone(), Intake::new(index, writer, &old));
         new.skipped.clear();
+        if let Some(fields) = &options.fields {
+            new.fields = fields.to_string();
+        }
         Self { index, options, monitor, intake, old, new, report: SyncReport::default(), done_bytes: 0 }
     }
 
@@ -282,7 +294,12 @@ impl<'a> Sync<'a> {
         // Files so new that their time stamps do not tell are looked at again until a later commit.
         let whole = !self.intake.keywords_begin();
         let fresh = changed.iter().any(|entry| entry.modified_ns >= self.old.synced_ns - TIME_STAMP_NS);
-        if whole && !fresh && self.new.files == self.old.files && self.new.skipped == self.old.skipped {
+        if whole
+            && !fresh
+            && self.new.files == self.old.files
+            && self.new.skipped == self.old.skipped
+            && self.new.fields == self.old.fields
+        {
             return Ok(self.report);
         }
         self.new.synced_ns = began;
@@ -292,7 +309,7 @@ impl<'a> Sync<'a> {
 
     /// Takes over what has not changed; returns the rest.
     fn keep_current(&mut self, files: Vec<FileEntry>) -> Vec<FileEntry> {
-        let known = Known::new(&self.old);
+        let known = Known::new(&self.old, self.options);
         let (current, changed): (Vec<_>, Vec<_>) = files.into_iter().partition(|entry| known.is_current(entry));
         for entry in &current {
             if known.files.contains_key(entry.path.as_str()) {
@@ -362,7 +379,9 @@ impl<'a> Sync<'a> {
 
     /// Reads a file, or `None` where its content is what `before` says.
     fn read(&self, entry: &FileEntry, before: Option<&FileRecord>) -> Result<Option<Document>, Skipped> {
+        let otherwise = other_fields(&self.old, self.options) && holds_records(&entry.path);
         if let Some(before) = before
+            && !otherwise
             && hex(&ingest::hash_file(&self.index.root, entry)?) == before.hash
         {
             return Ok(None);
@@ -370,8 +389,10 @@ impl<'a> Sync<'a> {
         let encoder = &self.index.encoder;
         let count = |text: &str| encoder.count_tokens(text);
         let passages = self.intake.passage_options(&self.options.passages);
-        let (extractor, fields) = (self.options.extractor.clone(), self.options.fields.clone());
-        let options = ReadOptions { passages, extractor, fields };
+        let (extractor, max_file_bytes) = (self.options.extractor.clone(), self.options.walk.max_file_bytes);
+        // What another version wrote and this one does not read is as if nothing had been said.
+        let fields = self.new.fields.parse().unwrap_or_default();
+        let options = ReadOptions { passages, extractor, fields, max_file_bytes };
         let document = ingest::read_document(&self.index.root, entry, &options, &count)?;
         if document.passages.is_empty() {
             return Err(Skipped { path: entry.path.clone(), reason: SkipReason::Empty });

@@ -53,7 +53,7 @@ fn device(args: &Args, usual: Device) -> anyhow::Result<Opened> {
 
 /// How a folder is read.
 fn sync_options(documents: &DocumentArgs) -> SyncOptions {
-    let (extractor, fields) = (extract::extractor(documents.extract), documents.fields.clone().unwrap_or_default());
+    let (extractor, fields) = (extract::extractor(documents.extract), documents.fields.clone());
     SyncOptions { extractor, fields, ..SyncOptions::default() }
 }
 

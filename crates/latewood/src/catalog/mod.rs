@@ -48,6 +48,9 @@ pub struct Catalog {
     /// How much searches look at; as is usual unless it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned: Option<Tuned>,
+    /// Which fields of records are read, as [`latewood_ingest::Fields`] writes them; by their names where nothing is said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) fields: String,
     /// Indexed files, in the order of their paths.
     #[serde(skip)]
     pub files: Files,
@@ -163,6 +166,7 @@ impl Catalog {
             next_blob: 0,
             keywords: None,
             tuned: None,
+            fields: String::new(),
             files: Files::default(),
             parts: Vec::new(),
             skipped: Vec::new(),
