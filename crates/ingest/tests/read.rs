@@ -94,6 +94,7 @@ fn html_as_it_is_read() {
     assert_eq!(cafes.lines, 18..=24);
 }
 
+#[cfg(feature = "code")]
 #[test]
 fn code_by_its_definitions() {
     let store = fixture("store.py");
@@ -101,8 +102,14 @@ fn code_by_its_definitions() {
     let starts: Vec<&str> = store.passages.iter().filter_map(|passage| passage.text.lines().next()).collect();
     assert_eq!(
         starts,
-        ["\"\"\"A store of seeds.", "class Store:", "    def take(self, name: str, count: int) -> int:",]
+        [
+            "\"\"\"A store of seeds.",
+            "class Store:",
+            "    def take(self, name: str, count: int) -> int:",
+            "def load(path: str) -> Store:",
+        ]
     );
+    assert_eq!(passage(&store, "def take").headings, ["class Store", "take"]);
     assert!(passage(&store, "is_empty").text.contains("@dataclass\nclass Packet"));
 }
 

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{code, sentences};
+use super::{Item, code, sentences};
 
 /// One way to take a text apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// At the items of a list.
+    /// At the items of a list, or where the outermost of the definitions inside begin.
     Items,
     /// At blank lines, those with the least indentation after them first.
     Indent,
@@ -32,6 +32,8 @@ pub(super) const ROWS: Steps = &[Step::Lines, Step::Sentences, Step::Anywhere];
 pub(super) const LIST: Steps = &[Step::Items, Step::Sentences, Step::Lines, Step::Anywhere];
 /// Source code.
 pub(super) const CODE: Steps = &[Step::Indent, Step::Lines, Step::Anywhere];
+/// Source code of which is known where the definitions in it begin.
+pub(super) const DEFINITIONS: Steps = &[Step::Items, Step::Indent, Step::Lines, Step::Anywhere];
 
 /// A line longer than this many bytes was not wrapped.
 const LONG_LINE: usize = 150;
@@ -53,7 +55,7 @@ pub(super) struct Cut {
 pub(super) fn cut(
     text: &str,
     span: &Range<usize>,
-    items: &[usize],
+    items: &[Item],
     steps: Steps,
     tokens: usize,
     max: usize,
@@ -62,7 +64,7 @@ pub(super) fn cut(
         let inside = &text[span.clone()];
         let offset = |starts: Vec<usize>| starts.into_iter().map(|s| s + span.start).collect();
         let starts: Vec<usize> = match step {
-            Step::Items => items.to_vec(),
+            Step::Items => outermost(items, span),
             Step::Indent => offset(code::starts(inside)),
             Step::Sentences => offset(sentences::starts(inside)),
             Step::LongLines => offset(line_starts(inside, LONG_LINE)),
@@ -76,11 +78,19 @@ pub(super) fn cut(
         give_blanks_away(text, &mut parts);
         if parts.len() > 1 {
             // A part of a class may have seams of its own, one level deeper.
-            let rest = if step == Step::Indent { at } else { at + 1 };
+            let rest = if matches!(step, Step::Items | Step::Indent) { at } else { at + 1 };
             return Some(Cut { parts, step, rest: &steps[rest..] });
         }
     }
     None
+}
+
+/// Where the items inside of `span` begin, of those the ones of the least level.
+fn outermost(items: &[Item], span: &Range<usize>) -> Vec<usize> {
+    let first = items.partition_point(|item| item.at <= span.start);
+    let inside = &items[first..first + items[first..].partition_point(|item| item.at < span.end)];
+    let least = inside.iter().map(|item| item.level).min();
+    inside.iter().filter(|item| Some(item.level) == least).map(|item| item.at).collect()
 }
 
 /// The parts of `span` between these places, of which some may lie outside.

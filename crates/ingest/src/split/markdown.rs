@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulldown_cmark::{Event, MetadataBlockKind, Options, Parser, Tag, TagEnd};
 
-use super::{Block, cut};
+use super::{Block, Item, cut};
 
 /// The title and the blocks of a text.
 pub(super) fn read(text: &str) -> (Option<String>, Vec<Block>) {
@@ -50,7 +50,7 @@ impl Reader {
                     && matches!(tag, Tag::Item)
                     && let Some(list) = self.blocks.last_mut()
                 {
-                    list.items.push(span.start);
+                    list.items.push(Item::of_list(span.start));
                 }
                 self.depth += 1;
             }

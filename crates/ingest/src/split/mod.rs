@@ -67,7 +67,8 @@ pub struct Passage {
     /// The page, slide or sheet that it begins on, counted from 1, where the document has such.
     pub page: Option<u32>,
     /// The headings it stands under, outermost first, its own included. Where it holds several
-    /// short sections, those that they share.
+    /// short sections, those that they share. Of source code, the definitions that it is in or is
+    /// (`impl Reader`, `rank`), as far as all of it is in them.
     pub headings: Vec<String>,
     /// What is shown and encoded: exactly `text[span]`, except in HTML, where it is the readable
     /// text with its white space evened out, and of a record, whose span is all of it.
@@ -108,15 +109,21 @@ pub fn split_text(kind: Kind, text: &str, options: &PassageOptions, count_tokens
         });
         return Split { passages: passages.collect(), title: page.title };
     }
+    let mut outline = code::Outline::default();
     let (title, blocks) = match kind {
         Kind::Markdown | Kind::Extracted(_) => markdown::read(text),
         Kind::RestructuredText => rst::read(text),
-        Kind::Code(_) => (None, code::blocks(text)),
+        Kind::Code(language) => {
+            let (blocks, read) = code::read(language, text);
+            outline = read;
+            (None, blocks)
+        }
         _ => (None, plain::blocks(text)),
     };
     let packed = pack::pack(text, blocks, &options, count_tokens);
-    let passages = packed.into_iter().filter_map(|packed| {
+    let passages = packed.into_iter().filter_map(|mut packed| {
         let span = trimmed(text, packed.span.clone())?;
+        packed.headings.extend(outline.above(&span));
         Some(passage(&text[span.clone()], span, &lines, packed))
     });
     Split { passages: passages.collect(), title }
@@ -168,8 +175,23 @@ struct Block {
     heading: Option<(u8, String)>,
     /// How it is cut if it must be.
     steps: Steps,
-    /// Where the items of a list begin, for [`cut::Step::Items`].
-    items: Vec<usize>,
+    /// Where the items of a list or the members of a definition begin, in order, for [`cut::Step::Items`].
+    items: Vec<Item>,
+}
+
+/// A place where a block may be cut.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    at: usize,
+    /// How deep it lies: it is only cut at where no place that is less deep is left.
+    level: u32,
+}
+
+impl Item {
+    /// Of a list, whose items are all alike.
+    fn of_list(at: usize) -> Self {
+        Self { at, level: 0 }
+    }
 }
 
 impl Block {

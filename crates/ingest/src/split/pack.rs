@@ -54,6 +54,8 @@ struct Atom {
     continues: bool,
     /// How it can still be cut.
     steps: Steps,
+    /// How many definitions around it had to be cut.
+    depth: u32,
 }
 
 /// Joins blocks, which leave no gap, to passages.
@@ -80,6 +82,16 @@ pub(super) fn pack(
         passage.headings = packer.headings(passage);
     }
     passages
+}
+
+/// Of the `left` tokens to come, those of the cut definition that the next ones are of.
+fn left_within(queue: &VecDeque<Atom>, left: usize) -> usize {
+    match queue.front() {
+        Some(first) if first.depth > 0 => {
+            queue.iter().take_while(|atom| atom.depth >= first.depth).map(|atom| atom.tokens).sum()
+        }
+        _ => left,
+    }
 }
 
 /// The sections of a text.
@@ -148,6 +160,7 @@ impl Packer<'_> {
             heading: block.heading.is_some() && tokens <= self.options.max_tokens / 2,
             continues: false,
             steps: block.steps,
+            depth: 0,
         }
     }
 
@@ -167,6 +180,9 @@ impl Packer<'_> {
             if over && let Some(parts) = self.cut(&next) {
                 left += parts.iter().map(|part| part.tokens).sum::<usize>();
                 parts.into_iter().rev().for_each(|part| queue.push_front(part));
+                if queue.front().is_some_and(|part| part.depth > next.depth) {
+                    open.aim(left_within(&queue, left), max);
+                }
             } else if open.ends_before(&next, self.options) {
                 left += next.tokens;
                 queue.push_front(next);
@@ -176,7 +192,7 @@ impl Packer<'_> {
                 }
                 let repeated = open.repeated(queue.front(), self.options);
                 passages.push(self.packed(open));
-                open = Open::new(repeated, left, max);
+                open = Open::new(repeated, left_within(&queue, left), max);
             } else {
                 open.push(next);
             }
@@ -188,7 +204,7 @@ impl Packer<'_> {
     }
 
     fn is_code(&self, atom: &Atom) -> bool {
-        self.blocks[atom.block].steps.first() == Some(&Step::Indent)
+        self.blocks[atom.block].steps.contains(&Step::Indent)
     }
 
     /// The parts of an atom, if it can be cut. Words are only cut where the budget demands it, not
@@ -203,12 +219,14 @@ impl Packer<'_> {
         }
         // What stands for itself, such as an item or a row, goes on with nothing.
         let joined = step == Step::Sentences || step == Step::Lines && self.is_code(atom);
+        let definition = atom.steps == cut::DEFINITIONS;
         let part = |(at, span): (usize, Range<usize>)| Atom {
             tokens: (self.count)(&self.text[span.clone()]),
             span,
             continues: joined && at > 0,
             steps,
             heading: false,
+            depth: atom.depth + u32::from(definition),
             ..*atom
         };
         Some(parts.into_iter().enumerate().map(part).collect())
@@ -282,8 +300,15 @@ impl Open {
     /// Begins with what is repeated, while `left` tokens are still to come.
     fn new(atoms: Vec<Atom>, left: usize, max: usize) -> Self {
         let tokens = atoms.iter().map(|atom| atom.tokens).sum();
-        let all = left + tokens;
-        Self { atoms, tokens, target: all.div_ceil(all.div_ceil(max).max(1)), fresh: false }
+        let mut open = Self { atoms, tokens, target: 0, fresh: false };
+        open.aim(left, max);
+        open
+    }
+
+    /// Sets the target, while `left` tokens are still to come.
+    fn aim(&mut self, left: usize, max: usize) {
+        let all = left + self.tokens;
+        self.target = all.div_ceil(all.div_ceil(max).max(1));
     }
 
     fn push(&mut self, atom: Atom) {
@@ -308,6 +333,10 @@ impl Open {
         }
         if !self.fresh || self.cannot_end(options) {
             return false;
+        }
+        // The end of a definition that had to be cut is not mixed with what comes after it.
+        if next.depth < last.depth {
+            return true;
         }
         // Better between paragraphs than inside of one: there, half of the next may be missing.
         let missing = if next.continues { 0 } else { next.tokens / 2 };

@@ -2,7 +2,7 @@
 //!
 //! A section's level is the order in which its kind of underline first appeared, so there is nothing to know in advance.
 
-use super::{Block, cut};
+use super::{Block, Item, cut};
 
 /// The title and the blocks of a text.
 pub(super) fn read(text: &str) -> (Option<String>, Vec<Block>) {
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         let mut items = Vec::new();
         let mut end = self.at;
         while let Some(line) = self.line(end).filter(|line| line.is_item()) {
-            items.push(line.start);
+            items.push(Item::of_list(line.start));
             end = self.indented_end(end + 1);
             // An item's text may go on at the margin, against the rules but not rarely.
             while self.line(end).is_some_and(|line| !line.is_blank() && !line.is_item() && line.explicit().is_none())

@@ -26,7 +26,7 @@ fn sentences(count: usize) -> String {
 }
 
 /// Checks what is promised of every split, whatever the text.
-fn check(kind: Kind, text: &str, options: &PassageOptions) {
+pub(super) fn check(kind: Kind, text: &str, options: &PassageOptions) {
     let passages = split(kind, text, options);
     assert_eq!(has_text(kind, text), !passages.is_empty(), "{kind}: {text:?}");
     let mut covered = vec![false; text.len()];

@@ -1,7 +1,6 @@
-//! Source code, by its layout alone.
+//! Source code, by its layout alone: what there is no grammar for, or what its grammar makes no sense of.
 //!
-//! A parser for each language would find the same seams in most files and none in a broken one:
-//! people part definitions by blank lines and show by indentation what belongs together.
+//! People part definitions by blank lines and show by indentation what belongs together.
 
 use super::{Block, cut};
 
@@ -13,7 +12,7 @@ pub(super) fn blocks(text: &str) -> Vec<Block> {
 
 /// The lines that follow a blank one and have the least indentation of all those; lines that only
 /// close what was opened before do not count.
-pub(super) fn starts(text: &str) -> Vec<usize> {
+pub(in crate::split) fn starts(text: &str) -> Vec<usize> {
     let mut least = usize::MAX;
     let mut starts = Vec::new();
     let mut seen = false;
