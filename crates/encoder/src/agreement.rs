@@ -16,7 +16,7 @@ const TOLERANCE: f32 = 0.1;
 /// Runs `inputs` through `network`, on `device`, and through the same network on the processor, which is loaded for that
 /// and then dropped.
 pub(crate) fn check(
-    network: &dyn Run,
+    network: &dyn Run<Rows>,
     checkpoint: &Checkpoint,
     inputs: &[Input],
     device: &EncoderDevice,

@@ -43,6 +43,15 @@ pub(crate) struct Input {
     pub(crate) ids: Vec<u32>,
     /// How many of them are attended to, counted from the first; the others attend to these only.
     pub(crate) attended: usize,
+    /// Where the second of two texts begins, of which the network is told which is which; otherwise their number.
+    pub(crate) second: usize,
+}
+
+impl Input {
+    /// One text.
+    pub(crate) fn one(ids: Vec<u32>, attended: usize) -> Self {
+        Self { second: ids.len(), ids, attended }
+    }
 }
 
 /// How the tokens of a text are numbered, where the network has a table of positions.
@@ -75,6 +84,8 @@ pub(crate) struct Batch<B: Backend> {
     pub(crate) ids: Tensor<B, 1, Int>,
     /// `[n]`: the number of each token in its text.
     pub(crate) positions: Tensor<B, 1, Int>,
+    /// `[n, 1]`: 1 for tokens of the second of two texts, 0 for others; none where there are no such.
+    pub(crate) second: Option<Tensor<B, 2>>,
     /// In the order of their rows.
     pub(crate) texts: Vec<Span>,
 }
@@ -87,6 +98,14 @@ impl<B: Backend> Batch<B> {
             Tensor::from_data(TensorData::new(values, [n]), device)
         };
         let ids = texts.iter().flat_map(|text| text.ids.iter().map(|id| id.cast_signed())).collect();
+        let second = texts.iter().any(|text| text.second < text.ids.len()).then(|| {
+            let of = |text: &&Input| {
+                (0..text.ids.len()).map(|at| f32::from(u8::from(at >= text.second))).collect::<Vec<_>>()
+            };
+            let values: Vec<f32> = texts.iter().flat_map(of).collect();
+            let n = values.len();
+            Tensor::from_data(TensorData::new(values, [n, 1]), device)
+        });
         let numbers = texts.iter().flat_map(|text| positions.of(&text.ids)).collect();
         let mut first = 0;
         let span = |text: &&Input| {
@@ -94,7 +113,7 @@ impl<B: Backend> Batch<B> {
             first += len;
             Span { first: begin, len, attended: text.attended }
         };
-        Self { texts: texts.iter().map(span).collect(), ids: tensor(ids), positions: tensor(numbers) }
+        Self { texts: texts.iter().map(span).collect(), ids: tensor(ids), positions: tensor(numbers), second }
     }
 }
 
@@ -156,7 +175,7 @@ mod tests {
 
     #[test]
     fn texts_follow_each_other_without_padding() {
-        let input = |ids: &[u32], attended| Input { ids: ids.into(), attended };
+        let input = |ids: &[u32], attended| Input::one(ids.into(), attended);
         let (one, two) = (input(&[7, 8, 9], 2), input(&[5], 1));
         let batch = Batch::<Flex>::new(&[&one, &two], Positions::Plain, &Default::default());
         assert_eq!(batch.ids.into_data().to_vec::<i32>().unwrap(), [7, 8, 9, 5]);

@@ -43,7 +43,7 @@ pub struct ColbertEncoder {
     query: Role,
     document: Role,
     device: EncoderDevice,
-    network: Box<dyn Run>,
+    network: Box<dyn Run<Rows>>,
 }
 
 impl ColbertEncoder {
@@ -98,21 +98,21 @@ impl ColbertEncoder {
 
     fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Self> {
         let (tokenizer, (network, digest)) =
-            rayon::join(|| checkpoint.tokenizer(), || (compute.load(checkpoint), checkpoint.digest()));
+            rayon::join(|| checkpoint.model.tokenizer(), || (compute.load(checkpoint), checkpoint.digest()));
         let (tokenizer, mut recipe) = (tokenizer?, checkpoint.recipe.clone());
         checkpoint.check(&tokenizer)?;
         // Some networks take longer queries than can be searched with.
         recipe.query.max_tokens = recipe.query.max_tokens.min(recipe.most_query_tokens());
-        let id = ModelId::new(&checkpoint.name, &digest);
+        let id = ModelId::new(&checkpoint.model.name, &digest);
         let encoder = Self {
             own: (id.clone(), recipe.clone()),
             id,
-            positions: checkpoint.backbone.positions(),
+            positions: checkpoint.model.backbone.positions(),
             query: Role::new("query", &recipe.query, &tokenizer)?,
             document: Role::new("document", &recipe.document, &tokenizer)?,
             network: network?,
             device: compute.device.clone(),
-            summary: checkpoint.backbone.summary(),
+            summary: checkpoint.model.backbone.summary(),
             recipe,
             tokenizer,
         };
@@ -176,7 +176,7 @@ impl ColbertEncoder {
         let role = self.role(side);
         self.encode(texts, role, |text, rows| {
             let (values, token_ids) = self.keep(text, rows, role);
-            let Input { ids, attended } = text.input.clone();
+            let Input { ids, attended, .. } = text.input.clone();
             Ok(RawRows { values, token_ids, ids, attended })
         })
     }

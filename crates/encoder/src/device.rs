@@ -4,11 +4,12 @@ use std::fmt;
 
 use burn_flex::Flex;
 
-use crate::checkpoint::Checkpoint;
 #[cfg(feature = "gpu")]
-use crate::driver::Driver;
+use crate::driver;
 use crate::error::Result;
-use crate::network::{Network, Run};
+use crate::network::{Load, Run};
+#[cfg(feature = "gpu")]
+use crate::ops::Gpu;
 use crate::ops::Precision;
 
 /// Where a network computes.
@@ -76,19 +77,19 @@ impl From<EncoderDevice> for Compute {
 }
 
 impl Compute {
-    /// Loads the network of `checkpoint`.
-    pub(crate) fn load(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Run>> {
+    /// Loads a network.
+    pub(crate) fn load<L: Load>(&self, from: &L) -> Result<Box<dyn Run<L::Made>>> {
         let (name, precision) = (&self.device.to_string(), self.precision);
-        Ok(match &self.device {
-            EncoderDevice::Cpu => Box::new(Network::<Flex>::load(checkpoint, precision, &Default::default(), name)?),
+        match &self.device {
+            EncoderDevice::Cpu => from.load::<Flex>(precision, &Default::default(), name),
             #[cfg(feature = "wgpu")]
             EncoderDevice::Wgpu(device) => {
-                Box::new(Driver::<cubecl::wgpu::WgpuRuntime>::load(checkpoint, precision, device, name)?)
+                driver::load(name, || from.load::<Gpu<cubecl::wgpu::WgpuRuntime>>(precision, device, name))
             }
             #[cfg(feature = "cuda")]
             EncoderDevice::Cuda(device) => {
-                Box::new(Driver::<cubecl::cuda::CudaRuntime>::load(checkpoint, precision, device, name)?)
+                driver::load(name, || from.load::<Gpu<cubecl::cuda::CudaRuntime>>(precision, device, name))
             }
-        })
+        }
     }
 }

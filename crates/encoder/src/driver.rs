@@ -5,42 +5,40 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn_cubecl::CubeRuntime;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::batch::{Budget, Input};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::network::{Network, Rows, Run};
-use crate::ops::{Gpu, Precision};
+use crate::network::Run;
 
-pub(crate) struct Driver<R: CubeRuntime> {
+struct Driver<T> {
     /// Of one thread.
     thread: ThreadPool,
     /// None only while it is dropped.
-    network: Option<Network<Gpu<R>>>,
+    network: Option<Box<dyn Run<T>>>,
     budget: Budget,
     /// What the device is called in errors.
     name: String,
 }
 
-impl<R: CubeRuntime> Driver<R> {
-    pub(crate) fn load(checkpoint: &Checkpoint, precision: Precision, device: &R::Device, name: &str) -> Result<Self> {
-        let failed = |detail| Error::Device { device: name.into(), detail };
-        let builder = ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "latewood-gpu".into());
-        let thread = builder.build().map_err(|e| failed(e.to_string()))?;
-        let load = || Network::<Gpu<R>>::load(checkpoint, precision, device, name);
-        let network = unpanicked(|| thread.install(load)).map_err(failed)??;
-        Ok(Self { thread, budget: network.budget(), network: Some(network), name: name.into() })
-    }
+/// The network that `load` loads to the device `name`, with a thread of its own.
+pub(crate) fn load<T: Send + 'static>(
+    name: &str,
+    load: impl FnOnce() -> Result<Box<dyn Run<T>>> + Send,
+) -> Result<Box<dyn Run<T>>> {
+    let failed = |detail| Error::Device { device: name.into(), detail };
+    let builder = ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "latewood-gpu".into());
+    let thread = builder.build().map_err(|e| failed(e.to_string()))?;
+    let network = unpanicked(|| thread.install(load)).map_err(failed)??;
+    Ok(Box::new(Driver { thread, budget: network.budget(), network: Some(network), name: name.into() }))
 }
 
-impl<R: CubeRuntime> Run for Driver<R> {
-    fn run(&self, texts: &[&Input]) -> Result<Vec<Rows>> {
+impl<T: Send> Run<T> for Driver<T> {
+    fn run(&self, texts: &[&Input]) -> Result<Vec<T>> {
         let failed = |detail| Error::Device { device: self.name.clone(), detail };
         let run = || self.network.as_ref().map(|network| network.run(texts));
-        let rows = unpanicked(|| self.thread.install(run)).map_err(failed)?;
-        rows.ok_or_else(|| failed("it is no more".into()))?
+        let made = unpanicked(|| self.thread.install(run)).map_err(failed)?;
+        made.ok_or_else(|| failed("it is no more".into()))?
     }
 
     fn budget(&self) -> Budget {
@@ -48,7 +46,7 @@ impl<R: CubeRuntime> Run for Driver<R> {
     }
 }
 
-impl<R: CubeRuntime> Drop for Driver<R> {
+impl<T> Drop for Driver<T> {
     fn drop(&mut self) {
         let network = self.network.take();
         // A device that is lost cannot be given anything back: there is nothing to do about it.

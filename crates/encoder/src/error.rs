@@ -171,6 +171,14 @@ pub enum Error {
         /// The file that says so.
         file: String,
     },
+    /// A query leaves a cross-encoder no room for a document.
+    #[error("the query has {tokens} tokens, and the model takes {max} of query and document together: shorten it")]
+    NoRoomForDocument {
+        /// Tokens of the query, special ones included.
+        tokens: usize,
+        /// The model's limit.
+        max: usize,
+    },
     /// The model gave rows that are no valid embeddings.
     #[error("text {text}: {source}")]
     Embeddings {

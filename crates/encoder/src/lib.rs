@@ -23,6 +23,9 @@
 //!    operations that a backend does in its own way. `network` projects them to `[n, d]`.
 //! 4. `colbert`: choice of rows, normalisation, pooling (`pool`).
 //!
+//! A cross-encoder ([`CrossEncoder`]) reads query and document together and gives one number; `cross` has its pairs of texts
+//! and its heads, the network below is the same.
+//!
 //! # The way of a model
 //!
 //! `checkpoint` tells the format of a folder and reads it: what the network is, where its `weights` are, which
@@ -46,6 +49,7 @@ mod batch;
 mod cache;
 mod checkpoint;
 mod colbert;
+mod cross;
 mod description;
 mod device;
 #[cfg(feature = "gpu")]
@@ -71,6 +75,7 @@ use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
 
 pub use cache::CachedQueries;
 pub use colbert::ColbertEncoder;
+pub use cross::{CrossEncoder, Scores};
 pub use description::{Description, PooledRows, Pooling, Role};
 pub use device::{Compute, EncoderDevice};
 pub use error::{Error, Result};

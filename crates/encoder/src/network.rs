@@ -18,16 +18,33 @@ pub(crate) struct Rows {
     pub(crate) pooled: Vec<f32>,
 }
 
-/// A network, wherever it computes.
-pub(crate) trait Run: Send + Sync {
-    /// The rows of each of `texts`.
+/// A network, wherever it computes; of each text it makes a `T`.
+pub(crate) trait Run<T>: Send + Sync {
+    /// What the network makes of each of `texts`.
     ///
     /// # Errors
     /// When the device fails.
-    fn run(&self, texts: &[&Input]) -> Result<Vec<Rows>>;
+    fn run(&self, texts: &[&Input]) -> Result<Vec<T>>;
 
     /// How texts are best put together.
     fn budget(&self) -> Budget;
+}
+
+/// What a network is loaded from.
+pub(crate) trait Load: Sync {
+    /// What the network makes of a text.
+    type Made: Send + 'static;
+
+    /// The network on `device`, which errors call `name`.
+    fn load<B: Ops>(&self, precision: Precision, device: &B::Device, name: &str) -> Result<Box<dyn Run<Self::Made>>>;
+}
+
+impl Load for Checkpoint {
+    type Made = Rows;
+
+    fn load<B: Ops>(&self, precision: Precision, device: &B::Device, name: &str) -> Result<Box<dyn Run<Rows>>> {
+        Ok(Box::new(Network::<B>::load(self, precision, device, name)?))
+    }
 }
 
 /// A network on a backend.
@@ -47,7 +64,7 @@ impl<B: Ops> Network<B> {
     /// Loads the network of `checkpoint` to `device`, which errors call `name`.
     pub(crate) fn load(checkpoint: &Checkpoint, precision: Precision, device: &B::Device, name: &str) -> Result<Self> {
         let precision = B::precision(precision, device)?;
-        let (weights, recipe, config) = (&checkpoint.weights()?, &checkpoint.recipe, &checkpoint.backbone);
+        let (weights, recipe, config) = (&checkpoint.model.weights()?, &checkpoint.recipe, &checkpoint.model.backbone);
         // What makes rows of hidden states is small, and of few values each: it stays exact.
         fn exact<'a, B: Ops>(weights: &'a Weights, device: &'a B::Device) -> Layers<'a, B> {
             Layers { weights, precision: Precision::F32, device }
@@ -58,7 +75,7 @@ impl<B: Ops> Network<B> {
         });
         let dense = |dense: &Recipe| match &dense.place {
             Place::Tensor(name) => Dense::of_tensor(&exact(weights, device), name, dense),
-            Place::Folder(at) => Dense::of_folder(&exact(&checkpoint.weights_at(at)?, device), dense),
+            Place::Folder(at) => Dense::of_folder(&exact(&checkpoint.model.weights_at(at)?, device), dense),
         };
         Ok(Self {
             backbone: Backbone::load(weights, config, precision, device)?,
@@ -72,7 +89,7 @@ impl<B: Ops> Network<B> {
     }
 }
 
-impl<B: Ops> Run for Network<B> {
+impl<B: Ops> Run<Rows> for Network<B> {
     fn budget(&self) -> Budget {
         self.budget
     }
@@ -84,11 +101,11 @@ impl<B: Ops> Run for Network<B> {
         let pooled = match &self.pooled_projection {
             Some(projection) => {
                 let means = unit(means(hidden.clone(), &batch.texts));
-                self.read(B::linear_layer(means, projection, Activation::Identity))?
+                read(&self.device, &self.name, B::linear_layer(means, projection, Activation::Identity))?
             }
             None => Vec::new(),
         };
-        let rows = self.read(self.projection.iter().fold(hidden, |x, dense| dense.forward(x)))?;
+        let rows = read(&self.device, &self.name, self.projection.iter().fold(hidden, |x, dense| dense.forward(x)))?;
         let (dim, width) = (rows.len() / n, pooled.len() / texts.len());
         let text_rows = |(at, text): (usize, &Span)| Rows {
             tokens: rows[text.first * dim..][..text.len * dim].to_vec(),
@@ -98,15 +115,13 @@ impl<B: Ops> Run for Network<B> {
     }
 }
 
-impl<B: Ops> Network<B> {
-    /// The values of a tensor, row-major, on the host.
-    fn read(&self, x: Tensor<B, 2>) -> Result<Vec<f32>> {
-        let failed = |detail: String| Error::Device { device: self.name.clone(), detail };
-        // Reading alone would not do: a GPU that did not run a kernel says so here only, and gives what was there before.
-        B::sync(&self.device).map_err(|e| failed(e.to_string()))?;
-        let data = x.try_into_data().map_err(|e| failed(e.to_string()))?;
-        data.into_vec().map_err(|e| failed(format!("{e:?}")))
-    }
+/// The values of a tensor, row-major, on the host; errors call the device `name`.
+pub(crate) fn read<B: Ops>(device: &B::Device, name: &str, x: Tensor<B, 2>) -> Result<Vec<f32>> {
+    let failed = |detail: String| Error::Device { device: name.into(), detail };
+    // Reading alone would not do: a GPU that did not run a kernel says so here only, and gives what was there before.
+    B::sync(device).map_err(|e| failed(e.to_string()))?;
+    let data = x.try_into_data().map_err(|e| failed(e.to_string()))?;
+    data.into_vec().map_err(|e| failed(format!("{e:?}")))
 }
 
 /// `y = act(x W + b)`, to which `x` may be added.
@@ -159,7 +174,7 @@ fn unit<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
 }
 
 /// The mean over the tokens of each text that are attended to, `[n, h]` to `[texts, h]`.
-fn means<B: Backend>(hidden: Tensor<B, 2>, texts: &[Span]) -> Tensor<B, 2> {
+pub(crate) fn means<B: Backend>(hidden: Tensor<B, 2>, texts: &[Span]) -> Tensor<B, 2> {
     let n = hidden.dims()[0];
     let mut weights = vec![0.0; texts.len() * n];
     for (row, text) in weights.chunks_exact_mut(n).zip(texts) {

@@ -68,7 +68,7 @@ impl Role {
                 attended = ids.len();
             }
         }
-        Ok(Prepared { input: Input { ids, attended }, real, total })
+        Ok(Prepared { input: Input::one(ids, attended), real, total })
     }
 
     /// `text` as the tokenizer gets it, and how many more bytes there are before a place in it than in `text`.

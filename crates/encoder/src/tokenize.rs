@@ -55,6 +55,14 @@ impl Tokens {
     }
 }
 
+/// What stands around two texts.
+pub(crate) struct Pair {
+    /// Before the first, between them, behind the second.
+    pub(crate) special: [Vec<u32>; 3],
+    /// Whether the second, and what is behind it, is of another type than the first.
+    pub(crate) types: bool,
+}
+
 /// What a checkpoint says of its tokenizer outside `tokenizer.json`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Additions {
@@ -166,6 +174,41 @@ impl TextTokenizer {
         let kept = &pieces[..pieces.len().min(max.saturating_sub(self.special_tokens()))];
         let ids = [&self.opening, kept, &self.closing].concat();
         Ok(Tokens { ids, total: pieces.len() + self.special_tokens() })
+    }
+
+    /// The ids of the pieces of `text`, all of them, without special tokens.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub(crate) fn encode_bare(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.inner.encode_fast(text, false).map_err(cause)?.get_ids().to_vec())
+    }
+
+    /// What stands around and between two texts, which the template for pairs says; both must have pieces.
+    ///
+    /// # Errors
+    /// When the template is none of a pair in order.
+    pub(crate) fn pair(&self, first: &str, second: &str) -> Result<Pair> {
+        let wrong = |detail: &str| Error::Tokenizer { detail: format!("pairs of texts: {detail}") };
+        let pair = caught(|| self.inner.encode_fast((first, second), true).map_err(cause))?;
+        let (ids, types) = (pair.get_ids(), pair.get_type_ids());
+        let special = pair.get_special_tokens_mask();
+        let pieces: Vec<usize> = (0..ids.len()).filter(|&at| special[at] == 0).collect();
+        let count = self.encode_bare(first)?.len();
+        if count == 0 || pieces.len() <= count {
+            return Err(wrong("one of the two has no tokens"));
+        }
+        let (start, end) = (pieces[0], pieces[count - 1] + 1);
+        let (next, last) = (pieces[count], pieces[pieces.len() - 1] + 1);
+        if end - start != count || last - next != pieces.len() - count {
+            return Err(wrong("special tokens stand inside of a text"));
+        }
+        let of_second = |at: usize| types[at] == 1;
+        let told = of_second(next);
+        if (0..ids.len()).any(|at| types[at] > 1 || of_second(at) != (told && at >= next)) {
+            return Err(wrong("the second text's type does not begin where the text does"));
+        }
+        Ok(Pair { special: [ids[..start].to_vec(), ids[end..next].to_vec(), ids[last..].to_vec()], types: told })
     }
 
     /// The pieces of `text`, special tokens not included, each with its place: bytes of `text`, on character boundaries.

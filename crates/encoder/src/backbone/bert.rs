@@ -4,7 +4,7 @@
 //! post-norm: `x = norm(x + attention(x)); x = norm(x + down(gelu(up(x))))`. The three
 //! projections of attention are one matrix, `[h, 3h]`, so that they are one product.
 //!
-//! RoBERTa, XLM-R and DistilBERT compute the same; their tensors have other names ([`Names`]), and their positions
+//! RoBERTa, XLM-R, ELECTRA and DistilBERT compute the same; their tensors have other names ([`Names`]), and their positions
 //! are counted otherwise. The XLM-R of jina-colbert-v2 has rotary positions instead of a table.
 
 use burn::prelude::*;
@@ -47,6 +47,7 @@ const BERT: Names = Names {
     norm: "output.LayerNorm",
 };
 const ROBERTA: Names = Names { prefixes: ["", "roberta."], ..BERT };
+const ELECTRA: Names = Names { prefixes: ["", "electra."], ..BERT };
 const DISTILBERT: Names = Names {
     prefixes: ["", "distilbert."],
     layer: "transformer.layer",
@@ -77,6 +78,7 @@ impl BertConfig {
             _ if self.rotary_base.is_some() => &ROTARY,
             Family::Bert => &BERT,
             Family::Roberta => &ROBERTA,
+            Family::Electra => &ELECTRA,
             Family::DistilBert => &DISTILBERT,
         }
     }
@@ -104,12 +106,14 @@ impl<B: Backend> Source<'_, B> {
     }
 }
 
-/// What a token starts from: its word, its position, and text type 0.
+/// What a token starts from: its word, its position, and the type of its text.
 struct Embeddings<B: Backend> {
     /// `[vocabulary, h]`
     word: Tensor<B, 2>,
     /// `[positions, h]`, or `[1, h]` without positions; the vector of type 0 added to each.
     position: Tensor<B, 2>,
+    /// `[1, h]`: how the vector of type 1, that of the second of two texts, differs from that of type 0.
+    second: Option<Tensor<B, 2>>,
     norm: LayerNorm<B>,
     rotary: bool,
 }
@@ -118,19 +122,22 @@ impl<B: Backend> Embeddings<B> {
     fn load(from: &Source<B>) -> Result<Self> {
         let config = from.config;
         let rotary = config.rotary_base.is_some();
-        let types = || Ok(from.table("token_type", config.type_vocab_size)?.narrow(0, 0, 1));
         let positions = || from.table("position", config.max_position_embeddings);
-        let position = match config.family() {
-            _ if rotary => types()?,
-            Family::DistilBert => positions()?,
-            Family::Bert | Family::Roberta => {
-                let types = types()?;
-                positions()? + types
-            }
+        let types = match config.family() {
+            Family::DistilBert => None,
+            Family::Bert | Family::Roberta | Family::Electra => Some(from.table("token_type", config.type_vocab_size)?),
+        };
+        let of_type = |number| types.as_ref().map(|types| types.clone().narrow(0, number, 1));
+        let second = (config.type_vocab_size > 1).then(|| Some(of_type(1)? - of_type(0)?)).flatten();
+        let position = match of_type(0) {
+            Some(first) if rotary => first,
+            Some(first) => positions()? + first,
+            None => positions()?,
         };
         Ok(Self {
             word: from.table("word", config.vocab_size)?,
             position,
+            second,
             norm: from.norm(from.names.embedding_norm)?,
             rotary,
         })
@@ -145,6 +152,10 @@ impl<B: Backend> Embeddings<B> {
         let positions = match self.rotary {
             true => self.position.clone().expand(words.dims()),
             false => self.position.clone().select(0, batch.positions.clone()),
+        };
+        let positions = match (&self.second, &batch.second) {
+            (Some(differs), Some(second)) => positions + second.clone() * differs.clone(),
+            _ => positions,
         };
         B::add_norm(words, Some(positions), &self.norm)
     }

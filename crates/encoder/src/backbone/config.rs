@@ -14,6 +14,7 @@ pub(super) enum Family {
     Bert,
     /// And XLM-R.
     Roberta,
+    Electra,
     DistilBert,
 }
 
@@ -45,6 +46,7 @@ pub(crate) struct BertConfig {
     hidden_act: String,
     position_embedding_type: Option<String>,
     pad_token_id: Option<u32>,
+    embedding_size: Option<usize>,
     rotary_emb_fraction: Option<f64>,
     rotary_emb_interleaved: Option<bool>,
     lora_adaptations: Option<Value>,
@@ -82,6 +84,7 @@ impl BertConfig {
         match self.model_type.as_str() {
             "roberta" | "xlm-roberta" => Family::Roberta,
             "distilbert" => Family::DistilBert,
+            "electra" => Family::Electra,
             _ => Family::Bert,
         }
     }
@@ -108,10 +111,14 @@ impl BertConfig {
     }
 
     fn check_kind(&mut self, file: &str) -> Result<()> {
-        const FAMILIES: [&str; 4] = ["bert", "roberta", "xlm-roberta", "distilbert"];
+        const FAMILIES: [&str; 5] = ["bert", "roberta", "xlm-roberta", "electra", "distilbert"];
         if !FAMILIES.contains(&self.model_type.as_str()) {
-            let supported = "the encoder computes bert, roberta, xlm-roberta, distilbert and modernbert";
+            let supported = "the encoder computes bert, roberta, xlm-roberta, electra, distilbert and modernbert";
             return Err(unsupported(file, "model_type", &self.model_type, supported));
+        }
+        if let Some(size) = self.embedding_size.filter(|size| *size != self.hidden_size) {
+            let supported = "embeddings are as wide as hidden states";
+            return Err(unsupported(file, "embedding_size", &size.to_string(), supported));
         }
         let positions = self.position_embedding_type.as_deref().unwrap_or("absolute");
         match positions {

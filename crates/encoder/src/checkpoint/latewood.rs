@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Checkpoint;
+use super::{Checkpoint, Model};
 use crate::backbone::BackboneConfig;
 use crate::description::{Description, Role};
 use crate::error::Result;
@@ -17,15 +17,16 @@ pub(super) fn read(files: ModelFiles) -> Result<Checkpoint> {
     let description = Description::parse(&files.description)?;
     let ModelFiles { config, description: rules, tokenizer, weights } = files;
     let file = WeightFile { name: WEIGHTS.into(), bytes: weights };
-    Ok(Checkpoint {
-        recipe: recipe(&description, &backbone),
+    let recipe = recipe(&description, &backbone);
+    let model = Model {
         name: description.name,
         backbone,
         at: String::new(),
         additions: Additions::default(),
         files: [(CONFIG, config), (DESCRIPTION, rules), (TOKENIZER, tokenizer)].map(|(n, b)| (n.into(), b)).into(),
         weights: BTreeMap::from([(String::new(), vec![file])]),
-    })
+    };
+    Ok(Checkpoint { model, recipe })
 }
 
 fn recipe(description: &Description, backbone: &BackboneConfig) -> Recipe {

@@ -10,6 +10,7 @@
 //!
 //! What a file asks for and the encoder does not do is an error that names it: nothing is approximated.
 
+mod classifier;
 mod dense;
 mod folder;
 mod latewood;
@@ -32,16 +33,22 @@ use crate::recipe::{Format, Place, Recipe};
 use crate::tokenize::{Additions, TextTokenizer};
 use crate::weights::{WeightFile, Weights};
 
+pub(crate) use classifier::{Classifier, Head, Pooled};
 use folder::Folder;
 pub(crate) use folder::Source;
 
 const MODULES: &str = "modules.json";
 const OPTIONS: &str = "config_sentence_transformers.json";
 
-/// A model, read but not yet loaded: all that its files say, and their bytes.
+/// A model for late interaction, read but not yet loaded: all that its files say, and their bytes.
 pub(crate) struct Checkpoint {
-    pub(crate) name: String,
+    pub(crate) model: Model,
     pub(crate) recipe: Recipe,
+}
+
+/// A network and its tokenizer, read but not yet loaded.
+pub(crate) struct Model {
+    pub(crate) name: String,
     pub(crate) backbone: BackboneConfig,
     /// The folder within the model's that holds config, tokenizer and weights of the network: empty, or ends in `/`.
     at: String,
@@ -87,6 +94,18 @@ impl Checkpoint {
         latewood::read(files)
     }
 
+    /// blake3 over every file that was read: every byte that decides what an embedding is.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        if self.recipe.format == Format::Latewood {
+            let weights = self.model.weights.values().flatten().map(|file| &file.bytes);
+            let files = [CONFIG, DESCRIPTION, TOKENIZER].map(|name| &self.model.files[name]);
+            return files::digest(files.into_iter().chain(weights).map(AsRef::as_ref));
+        }
+        self.model.digest()
+    }
+}
+
+impl Model {
     /// The tokenizer, as the format has it.
     pub(crate) fn tokenizer(&self) -> Result<TextTokenizer> {
         TextTokenizer::parse_with(&self.files[&format!("{}{TOKENIZER}", self.at)], &self.additions)
@@ -102,27 +121,29 @@ impl Checkpoint {
         Weights::parse(self.weights.get(at).map_or(&[], Vec::as_slice))
     }
 
-    /// blake3 over every file that was read: every byte that decides what an embedding is.
+    /// blake3 over every file that was read, and its name.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let weights = self.weights.values().flatten().map(|file| (file.name.as_str(), &file.bytes));
-        if self.recipe.format == Format::Latewood {
-            let files = [CONFIG, DESCRIPTION, TOKENIZER].map(|name| &self.files[name]);
-            return files::digest(files.into_iter().chain(weights.map(|(_, bytes)| bytes)).map(AsRef::as_ref));
-        }
         let files = self.files.iter().map(|(name, bytes)| (name.as_str(), bytes)).chain(weights);
         files::digest(files.flat_map(|(name, bytes)| [name.as_bytes(), bytes.as_ref()]))
+    }
+
+    /// Checks that there is a row for each token that the tokenizer gives.
+    pub(crate) fn check_vocabulary(&self, tokenizer: &TextTokenizer) -> Result<()> {
+        let (largest_id, (rows, table)) = (tokenizer.largest_id(), self.backbone.vocabulary());
+        if largest_id as usize >= rows {
+            return Err(Error::VocabularyTooLarge { largest_id, table, rows });
+        }
+        Ok(())
     }
 }
 
 impl Checkpoint {
     /// Checks tokenizer, rules and network against each other.
     pub(crate) fn check(&self, tokenizer: &TextTokenizer) -> Result<()> {
-        let (largest_id, (rows, table)) = (tokenizer.largest_id(), self.backbone.vocabulary());
-        if largest_id as usize >= rows {
-            return Err(Error::VocabularyTooLarge { largest_id, table, rows });
-        }
+        self.model.check_vocabulary(tokenizer)?;
         let file = || if self.recipe.format == Format::Latewood { DESCRIPTION } else { OPTIONS }.to_owned();
-        let (positions, special) = (self.backbone.positions(), tokenizer.special_tokens());
+        let (positions, special) = (self.model.backbone.positions(), tokenizer.special_tokens());
         for (what, role) in [("query.max_tokens", &self.recipe.query), ("document.max_tokens", &self.recipe.document)] {
             if special == 0 && role.marker.is_none() {
                 let detail = "it puts no token before or behind a text: an empty one would have none at all";
@@ -197,18 +218,26 @@ fn split(modules: &[Module]) -> Result<(&Module, &[Module])> {
 
 /// The value of a format's reader, from what they all read alike.
 fn assemble(mut folder: Folder, transformer: transformer::Transformer, mut recipe: Recipe) -> Result<Checkpoint> {
-    let transformer::Transformer { at, backbone, additions, .. } = transformer;
+    let at = transformer.at.clone();
     check_dim(&recipe)?;
     recipe.matryoshka = matryoshka::dims(&mut folder, &at, &recipe)?;
-    folder.weights(&at)?;
     for dense in &recipe.projection {
         if let Place::Folder(place) = &dense.place {
             folder.weights(place)?;
         }
     }
-    let name = folder.name();
-    let (files, weights) = folder.into_files();
-    Ok(Checkpoint { name, recipe, backbone, at, additions, files, weights })
+    Ok(Checkpoint { model: Model::new(folder, transformer)?, recipe })
+}
+
+impl Model {
+    /// The network that `transformer` describes, with its weights.
+    fn new(mut folder: Folder, transformer: transformer::Transformer) -> Result<Self> {
+        let transformer::Transformer { at, backbone, additions, .. } = transformer;
+        folder.weights(&at)?;
+        let name = folder.name();
+        let (files, weights) = folder.into_files();
+        Ok(Self { name, backbone, at, additions, files, weights })
+    }
 }
 
 /// An engine's rows have sizes that its kernels can take apart.

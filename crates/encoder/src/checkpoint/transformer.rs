@@ -141,9 +141,23 @@ impl Word {
     }
 }
 
+/// What the Transformer module is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Hidden states.
+    Features,
+    /// A number for each label.
+    Classification,
+}
+
 impl Transformer {
     /// Reads the network in the folder `at` of the model's.
     pub(super) fn read(folder: &mut Folder, at: &str) -> Result<Self> {
+        Self::read_for(folder, at, Some(Task::Features))
+    }
+
+    /// [`Self::read`], the module being there for `task`; where there is none, its options count for nothing.
+    pub(super) fn read_for(folder: &mut Folder, at: &str, task: Option<Task>) -> Result<Self> {
         let config = format!("{at}config.json");
         let backbone = BackboneConfig::parse(&config, folder.bytes(&config)?)?;
         let json: TokenizerJson = folder.json(&format!("{at}{TOKENIZER}"))?;
@@ -151,8 +165,14 @@ impl Transformer {
         let words: TokenizerConfig = folder.json_if_any(&file)?.unwrap_or_default();
         words.check(&file, &json)?;
         let file = format!("{at}sentence_bert_config.json");
-        let options: Options = folder.json_if_any(&file)?.unwrap_or_default();
-        options.check(&file)?;
+        let options = match task {
+            Some(task) => {
+                let options: Options = folder.json_if_any(&file)?.unwrap_or_default();
+                options.check(&file, task)?;
+                options
+            }
+            None => Options::default(),
+        };
         Ok(Self { at: at.into(), backbone, words, options, additions: Additions::default() })
     }
 
@@ -202,13 +222,17 @@ impl Transformer {
 
 impl Options {
     /// Refuses what would change the network's output in a way that is not done here.
-    fn check(&self, file: &str) -> Result<()> {
+    fn check(&self, file: &str, task: Task) -> Result<()> {
+        let (name, output, module) = match task {
+            Task::Features => ("feature-extraction", "last_hidden_state", "token_embeddings"),
+            Task::Classification => ("sequence-classification", "logits", "scores"),
+        };
         let empty = |value: &Value| value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
-        let text = serde_json::json!({"text": {"method": "forward", "method_output_name": "last_hidden_state"}});
+        let text = serde_json::json!({"text": {"method": "forward", "method_output_name": output}});
         for (what, value, accepted) in [
-            ("transformer_task", &self.transformer_task, Some(Value::from("feature-extraction"))),
+            ("transformer_task", &self.transformer_task, Some(Value::from(name))),
             ("modality_config", &self.modality_config, Some(text)),
-            ("module_output_name", &self.module_output_name, Some("token_embeddings".into())),
+            ("module_output_name", &self.module_output_name, Some(module.into())),
             ("model_args", &self.model_args, None),
             ("model_kwargs", &self.model_kwargs, None),
             ("tokenizer_args", &self.tokenizer_args, None),
@@ -222,7 +246,12 @@ impl Options {
                 && Some(value) != accepted.as_ref()
             {
                 let (file, what, found) = (file.into(), what.into(), value.to_string());
-                let supported = "the encoder gives the hidden states of the last layer, with no further arguments";
+                let supported = match task {
+                    Task::Features => {
+                        "the encoder gives the hidden states of the last layer, with no further arguments"
+                    }
+                    Task::Classification => "a cross-encoder gives the logits, with no further arguments",
+                };
                 return Err(Error::Unsupported { file, what, found, supported });
             }
         }

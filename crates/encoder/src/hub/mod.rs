@@ -25,7 +25,7 @@ use std::path::{Component, Path, PathBuf};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::checkpoint::{Checkpoint, Source};
+use crate::checkpoint::{Checkpoint, Classifier, Source};
 use crate::error::{Error, Result};
 use crate::files::read_if_any;
 use crate::recipe::Format;
@@ -106,6 +106,21 @@ pub(crate) fn open(name: &HubName, options: &HubOptions, hear: &dyn Fn(HubEvent<
             }
             snapshot.record()?;
             Ok((checkpoint, snapshot.dir))
+        }
+        (Err(Error::MissingFile { file, .. }), Some(Listing::Unasked(cause))) => {
+            Err(Error::hub(HubError::unasked(name, options, Some(&file), cause.clone())))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// The cross-encoder `name`.
+pub(crate) fn open_classifier(name: &HubName, options: &HubOptions, hear: &dyn Fn(HubEvent<'_>)) -> Result<Classifier> {
+    let snapshot = Snapshot::find(name, options, hear)?;
+    match (Classifier::open(&snapshot), snapshot.listing.get()) {
+        (Ok(classifier), _) => {
+            snapshot.record()?;
+            Ok(classifier)
         }
         (Err(Error::MissingFile { file, .. }), Some(Listing::Unasked(cause))) => {
             Err(Error::hub(HubError::unasked(name, options, Some(&file), cause.clone())))
