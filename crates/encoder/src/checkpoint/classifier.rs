@@ -26,6 +26,8 @@ pub(crate) struct Classifier {
     pub(crate) max_tokens: usize,
     /// What stands before every query.
     pub(crate) prompt: String,
+    /// Whether the network is told which text is which.
+    pub(crate) types: bool,
 }
 
 /// From hidden states to one number: `out(norm(act(dense(pooled))))`.
@@ -69,6 +71,7 @@ struct Config {
 /// What sentence-transformers adds, within `config.json` or, from version 6 on, beside it.
 #[derive(Default, Deserialize)]
 struct Options {
+    model_type: Option<String>,
     activation_fn: Option<String>,
     #[serde(default)]
     prompts: BTreeMap<String, Option<String>>,
@@ -81,22 +84,23 @@ impl Classifier {
         let mut folder = Folder::new(source);
         let config: Config = folder.json(CONFIG)?;
         config.check()?;
-        // Without modules, what stands beside the config counts for nothing.
+        // Without modules, or with those of another kind of model, what stands beside the config counts for nothing.
         let modules: Option<Vec<Module>> = folder.json_if_any(MODULES)?;
-        let task = modules.as_ref().map(|_| Task::Classification);
-        if let Some(modules) = modules {
+        let options: Option<Options> = if modules.is_some() { folder.json_if_any(OPTIONS)? } else { None };
+        let options = options.filter(|options| options.model_type.as_deref() == Some("CrossEncoder"));
+        let task = options.as_ref().map(|_| Task::Classification);
+        if let (Some(modules), Some(_)) = (modules, task) {
             let (first, rest) = split(&modules)?;
             if let Some(other) = rest.first().or((!first.at().is_empty()).then_some(first)) {
                 return Err(other.refused("a cross-encoder is a Transformer alone, in the model's folder"));
             }
         }
-        let options: Option<Options> = task.and(folder.json_if_any(OPTIONS)?);
         let prompt =
             options.as_ref().and_then(|options| options.prompts.get(options.default_prompt_name.as_ref()?)?.clone());
         let transformer = Transformer::read_for(&mut folder, "", task)?;
         let (head, scores) = (config.head()?, config.scores(options)?);
-        let (max_tokens, prompt) = (transformer.limit(), prompt.unwrap_or_default());
-        Ok(Self { model: Model::new(folder, transformer)?, head, scores, max_tokens, prompt })
+        let (max_tokens, prompt, types) = (transformer.limit(), prompt.unwrap_or_default(), transformer.types());
+        Ok(Self { model: Model::new(folder, transformer)?, head, scores, max_tokens, prompt, types })
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) struct TokenizerConfig {
     unk_token: Option<Word>,
     truncation_side: Option<String>,
     tokenizer_class: Option<String>,
+    model_input_names: Option<Vec<String>>,
     do_lower_case: Option<bool>,
     strip_accents: Option<bool>,
     tokenize_chinese_chars: Option<bool>,
@@ -202,6 +203,15 @@ impl Transformer {
             found: "missing".into(),
             expected: "the token that fills queries up".into(),
         })
+    }
+
+    /// Whether the network is told which of two texts a token is of: what the config says, or else the tokenizer's class does.
+    pub(super) fn types(&self) -> bool {
+        match (&self.words.model_input_names, &self.words.tokenizer_class) {
+            (Some(names), _) => names.iter().any(|name| name == "token_type_ids"),
+            (None, Some(class)) => ["BertTokenizer", "ElectraTokenizer"].iter().any(|known| class.starts_with(known)),
+            (None, None) => true,
+        }
     }
 
     /// The token for what the vocabulary lacks.

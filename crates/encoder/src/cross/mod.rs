@@ -71,7 +71,7 @@ impl CrossEncoder {
     fn load(classifier: &Classifier, compute: &Compute) -> Result<Self> {
         let model = &classifier.model;
         let (pairs, (network, digest)) = rayon::join(
-            || model.tokenizer().and_then(PairTokenizer::new),
+            || model.tokenizer().and_then(|tokenizer| PairTokenizer::new(tokenizer, classifier.types)),
             || (compute.load(classifier), model.digest()),
         );
         let pairs = pairs?;

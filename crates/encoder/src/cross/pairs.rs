@@ -18,11 +18,11 @@ pub(super) struct PairTokenizer {
 }
 
 impl PairTokenizer {
-    /// Reads the tokenizer's template for pairs.
-    pub(super) fn new(tokenizer: TextTokenizer) -> Result<Self> {
+    /// Reads the tokenizer's template for pairs. `types`: whether the network is told which text is which, if the template does.
+    pub(super) fn new(tokenizer: TextTokenizer, types: bool) -> Result<Self> {
         let pair = tokenizer.pair("a", "a")?;
         let [opening, middle, closing] = pair.special;
-        Ok(Self { tokenizer, opening, middle, closing, types: pair.types })
+        Ok(Self { tokenizer, opening, middle, closing, types: types && pair.types })
     }
 
     pub(super) fn tokenizer(&self) -> &TextTokenizer {

@@ -48,7 +48,8 @@ SPREAD = {"distilbert": 0.15, "electra": 0.4}
 
 
 def electra(vocab, embedding=None, layers=tiny.LAYERS):
-    config = {**tiny.bert(vocab), "num_hidden_layers": layers, "model_type": "electra", "embedding_size": embedding or tiny.HIDDEN}
+    config = {**tiny.bert(vocab), "num_hidden_layers": layers, "model_type": "electra",
+              "embedding_size": embedding or tiny.HIDDEN}
     return {**config, "summary_activation": "gelu", "summary_last_dropout": 0.1, "summary_type": "first",
             "summary_use_proj": True}
 
@@ -91,6 +92,7 @@ def published(folder, config, words, labels=1, dtype=np.float32, pickled=False, 
     state = weights(config, labels)
     if pickled:
         import torch
+        state["bert.embeddings.position_ids"] = np.arange(64)[None]  # as old files have it
         torch.save({k: torch.from_numpy(v) for k, v in state.items()}, str(folder / "pytorch_model.bin"))
     else:
         tiny.save_weights(folder / "model.safetensors", state, dtype)
@@ -164,6 +166,14 @@ def bert_bin(folder):
     bert_model(folder, pickled=True, **stated())
 
 
+@variant("BERT, PreTrainedTokenizerFast and no model_input_names: the network is given no token types, so all are 0",
+         few=True)
+def bert_fast(folder):
+    words = tiny.wordpiece(kind="PreTrainedTokenizerFast")
+    del words.config["model_input_names"]
+    bert_model(folder, words=words, **stated())
+
+
 @variant("BERT as CrossEncoder.save_pretrained writes it: modules.json and its two companions", few=True)
 def bert_saved(folder):
     saved(folder, bert)
@@ -189,8 +199,8 @@ def bert_plain(folder):
     words.save(folder)
     config = {**tiny.bert(words.size()), "num_hidden_layers": 1}
     dump(folder / "config.json", {**config, "architectures": ["BertModel"]})
-    tiny.save_weights(folder / "model.safetensors",
-                      {k.removeprefix("bert."): v for k, v in weights(config).items() if not k.startswith("classifier")})
+    state = {k.removeprefix("bert."): v for k, v in weights(config).items() if not k.startswith("classifier")}
+    tiny.save_weights(folder / "model.safetensors", state)
 
 
 @variant("RoBERTa, byte-level BPE")
