@@ -52,18 +52,114 @@ fn arguments_come_before_the_environment_and_that_before_the_file() {
 fn what_is_wrong_in_the_file_is_named() {
     let dir = documents();
     for (settings, part) in [
-        ("modes = 1", ".settings.toml: modes: there is no such option"),
-        ("[find]\nk = 1", ".settings.toml: find: there is no such command"),
-        ("[search]\naddr = \"x\"", ".settings.toml: search.addr: the command has no such option"),
-        ("k = [[1]]", "a text, a number"),
-        ("k = ", ".settings.toml: TOML parse error at line 1"),
-        ("k = \"many\"", "invalid value 'many'"),
+        ("modes = 1", ".settings.toml, line 1: modes: there is no such option"),
+        ("[find]\nk = 1", ".settings.toml, line 1: find: there is no such command"),
+        ("[search]\naddr = \"x\"", ".settings.toml, line 2: search.addr: the command has no such option"),
+        ("k = [[1]]", "line 1: k: a text, a number"),
+        ("full = true\nk = ", ".settings.toml, line 2: "),
+        ("\n[search]\n\nk = \"many\"", ".settings.toml, line 4: search.k: invalid value 'many'"),
     ] {
         let got = with(dir.path(), settings, &[], &["search", "bees"]);
         assert!(got.code == 2 && got.stderr.contains(part), "{settings}: {}", got.stderr);
     }
     let missing = latewood().env("LATEWOOD_CONFIG", dir.path().join("nothing")).arg("status").output().unwrap();
     assert!(of(missing).stderr.contains("nothing: cannot read the settings"));
+}
+
+#[test]
+fn help_and_the_doctor_do_without_settings_that_do_not_read() {
+    let dir = documents();
+    let dir = dir.path();
+    for (settings, place) in [
+        ("\nk = = 1", "line 2: "),
+        ("modes = 1", "line 1: modes: there is no such option"),
+        ("device = \"abacus\"", "line 1: device: invalid value 'abacus'"),
+    ] {
+        for (args, part) in [
+            (&["--help"][..], "Find passages"),
+            (&["search", "-h"], "--explain"),
+            (&["--version"], "latewood "),
+            (&["completions", "bash"], "_latewood"),
+            (&["man"], ".TH latewood"),
+        ] {
+            let got = with(dir, settings, &[], args);
+            assert!(got.code == 0 && got.stdout.contains(part), "{settings} {args:?}: {}", got.stderr);
+        }
+        let told = with(dir, settings, &[], &["man"]).stderr;
+        assert!(told.contains("settings left aside: ") && told.contains(place), "{told}");
+        let got = with(dir, settings, &[], &["doctor", "--json"]);
+        let check = got.json().into_iter().find(|check| check["name"] == "settings").unwrap();
+        let detail = check["detail"].as_str().unwrap();
+        assert!(got.code == 2 && check["ok"] == false && got.json().len() > 4, "{}", got.stdout);
+        let named = detail.contains(".settings.toml, line") && detail.contains(place);
+        assert!(named && detail.contains("put it right"), "{detail}");
+        let got = with(dir, settings, &[], &["status"]);
+        assert!(got.code == 2 && got.stderr.contains(place), "{}", got.stderr);
+    }
+    // Neither does what is wrong in the environment keep the doctor from looking.
+    let got = with(dir, "", &[("LATEWOOD_DEVICE", "abacus")], &["doctor"]);
+    assert!(got.code == 2 && got.stdout.contains("LATEWOOD_DEVICE: invalid value 'abacus'"), "{}", got.stdout);
+    assert!(got.stdout.contains("loaded in"), "{}", got.stdout);
+}
+
+#[test]
+fn variables_say_yes_and_no_in_many_words_and_nothing_when_they_are_empty() {
+    let dir = documents();
+    let dir = dir.path();
+    assert_eq!(run(dir, &["index"]).code, 0);
+    let search = |value: &str| with(dir, "", &[("LATEWOOD_JSON", value)], &["search", "bees", "-k", "1"]);
+    for value in ["true", "1", "yes", "On", "TRUE"] {
+        assert_eq!(search(value).json().len(), 1, "{value}");
+    }
+    for value in ["false", "0", "No", "off", ""] {
+        assert!(search(value).stdout.starts_with("1. guide/bees.html"), "{value}: {}", search(value).stderr);
+    }
+    let wrong = search("maybe");
+    let parts = ["LATEWOOD_JSON: invalid value 'maybe'", "true, 1, yes or on, or false, 0, no or off"];
+    assert!(wrong.code == 2 && parts.iter().all(|part| wrong.stderr.contains(part)), "{}", wrong.stderr);
+    let empty = [("LATEWOOD_MODE", ""), ("LATEWOOD_K", ""), ("LATEWOOD_INDEX", ""), ("LATEWOOD_ADDR", "")];
+    let got = with(dir, "k = 2", &empty, &["search", "bees", "--json"]);
+    assert_eq!((got.code, got.json().len()), (0, 2), "{}", got.stderr);
+    assert!(with(dir, "", &empty, &["serve", "--help"]).stdout.contains("127.0.0.1:8765"));
+    let wrong = with(dir, "", &[("LATEWOOD_K", "many")], &["search", "bees"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("LATEWOOD_K: invalid value 'many'"), "{}", wrong.stderr);
+}
+
+#[test]
+fn flags_that_are_settled_are_taken_back() {
+    let dir = documents();
+    let dir = dir.path();
+    assert_eq!(run(dir, &["index"]).code, 0);
+    let json = |variables: &[(&str, &str)], more: &[&str]| {
+        let got = with(dir, "json = true", variables, &[&["search", "bees"], more].concat());
+        assert_eq!(got.code, 0, "{more:?}: {}", got.stderr);
+        got.stdout.starts_with('{')
+    };
+    assert!(json(&[], &[]) && json(&[], &["--json=yes"]) && json(&[], &["--json=false", "--json"]));
+    assert!(!json(&[], &["--json=false"]) && !json(&[], &["--json", "--json=0"]));
+    assert!(!json(&[("LATEWOOD_JSON", "0")], &[]) && json(&[("LATEWOOD_JSON", "0")], &["--json"]));
+    // What is taken back goes together with everything, and so does what was never typed.
+    assert!(!json(&[], &["-l"]) && !json(&[("LATEWOOD_JSON", "1")], &["-l", "--json=false"]));
+    let search = |more: &[&str]| with(dir, "explain = true", &[], &[&["search", "crazed glaze"], more].concat());
+    assert!(search(&[]).stdout.contains(" \u{2192} ") && !search(&["--explain=off"]).stdout.contains(" \u{2192} "));
+    let wrong = search(&["--explain=perhaps"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("invalid value 'perhaps' for '--explain'"), "{}", wrong.stderr);
+    assert!(!run(dir, &["search", "--help"]).stdout.contains("[="));
+}
+
+#[test]
+fn folders_of_the_file_may_be_at_home() {
+    let (home, dir) = (documents(), tempfile::tempdir().unwrap());
+    let home_is = [("HOME", home.path().to_str().unwrap()), ("USERPROFILE", home.path().to_str().unwrap())];
+    let settings = "index = \"~/.index\"\n[indexes]\nguide = \"~/guide\"\n";
+    let got = with(dir.path(), settings, &home_is, &["index", "@guide"]);
+    assert_eq!(got.code, 0, "{}", got.stderr);
+    assert!(home.path().join(".index/manifest.lw").is_file() && !dir.path().join("~").exists());
+    // What is typed is the shell's.
+    let got = with(dir.path(), "", &home_is, &["model", "check", "~/here"]);
+    assert!(got.stderr.contains("~/here"), "{}", got.stderr);
+    let got = with(dir.path(), "model = \"~/nowhere\"", &home_is, &["search", "bees"]);
+    assert!(got.stderr.contains(home.path().join("nowhere").to_str().unwrap()), "{}", got.stderr);
 }
 
 #[test]

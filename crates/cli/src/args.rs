@@ -14,6 +14,9 @@ use crate::config;
 /// Search your documents by meaning: late interaction over token vectors, on your own machine.
 ///
 /// Exit codes: 0 found or done, 1 nothing found, 2 error.
+///
+/// Every option can be settled in the environment, LATEWOOD_MODE for --mode, or in a file, which `latewood doctor` names. A
+/// flag that is settled is taken back for once by --quiet=false.
 #[derive(Debug, Parser)]
 #[command(name = "latewood", version, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Args {

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod config;
+mod flags;
 mod hits;
 #[cfg(feature = "hub")]
 mod hub;
@@ -15,20 +16,18 @@ mod otel;
 mod output;
 mod progress;
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::CommandFactory;
 
 use args::{Args, Command};
+use config::Settled;
 
 fn main() -> ExitCode {
-    let result = config::apply(Args::command()).and_then(|mut command| {
-        let matches = command.get_matches_mut();
-        let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
-        run(&args)
-    });
-    match result {
+    let (args, fault) = parse();
+    match run(&args, fault) {
         Ok(code) => code,
         // Whoever read the output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -39,14 +38,45 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// What the user wants, and what is wrong with their settings: then it is understood without them.
+fn parse() -> (Args, Option<anyhow::Error>) {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let fault = match Settled::read(Args::command()) {
+        Err(fault) => fault,
+        Ok(settled) => match settled.parse(typed.clone()) {
+            Ok(args) => return (args, None),
+            Err(error) => settled.fault(&error).unwrap_or_else(|| error.exit()),
+        },
+    };
+    let args = Settled::nothing(Args::command()).parse(typed).unwrap_or_else(|error| {
+        left_aside(&fault);
+        error.exit()
+    });
+    (args, Some(fault))
+}
+
+/// Help is there when the settings are not.
+fn left_aside(fault: &anyhow::Error) {
+    output::note(false, &format!("settings left aside: {fault:#}"));
+}
+
+fn run(args: &Args, fault: Option<anyhow::Error>) -> anyhow::Result<ExitCode> {
+    let fault = match (&args.command, fault) {
+        (Command::Completions(_) | Command::Man, Some(fault)) => {
+            left_aside(&fault);
+            None
+        }
+        (Command::Doctor(_), fault) => fault,
+        (_, Some(fault)) => return Err(fault),
+        (_, None) => None,
+    };
     match &args.command {
         Command::Search(own) => commands::search::run(args, own),
         Command::Index(own) => commands::index::run(args, own),
         Command::Status(own) => commands::status::run(args, own),
         Command::Serve(own) => commands::serve::run(args, own),
         Command::Mcp(own) => commands::serve::mcp(args, own),
-        Command::Doctor(own) => commands::doctor::run(args, own),
+        Command::Doctor(own) => commands::doctor::run(args, own, fault),
         Command::Completions(own) => commands::manual::completions(own),
         Command::Man => commands::manual::man(),
         Command::Openapi => commands::serve::openapi(),

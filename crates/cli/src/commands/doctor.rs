@@ -19,11 +19,11 @@ struct Check {
     result: Result<String, String>,
 }
 
-pub(crate) fn run(args: &Args, own: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, own: &DoctorArgs, fault: Option<anyhow::Error>) -> anyhow::Result<ExitCode> {
     let cpu = Opened::new(Device::Cpu)?;
     let checks = [
         Check { name: "program", result: Ok(format!("latewood {}", env!("CARGO_PKG_VERSION"))) },
-        Check { name: "settings", result: Ok(settings()) },
+        Check { name: "settings", result: settings(fault) },
         Check { name: "processor", result: Ok(cpu.reason.clone()) },
         Check { name: "device", result: device(args) },
         Check { name: "model", result: encoding(args, &cpu).map_err(|e| format!("{e:#}")) },
@@ -50,11 +50,15 @@ pub(crate) fn run(args: &Args, own: &DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(2) })
 }
 
-fn settings() -> String {
-    match config::path() {
-        Some(path) if path.is_file() => path.display().to_string(),
-        Some(path) => format!("none; they would be in {}", path.display()),
-        None => "none".into(),
+/// Where the settings are; without them everything else here is looked at.
+fn settings(fault: Option<anyhow::Error>) -> Result<String, String> {
+    match (fault, config::path()) {
+        (Some(fault), _) => {
+            Err(format!("{fault:#}; put it right or take it out: until then other commands end with this error"))
+        }
+        (None, Some(path)) if path.is_file() => Ok(path.display().to_string()),
+        (None, Some(path)) => Ok(format!("none; they would be in {}", path.display())),
+        (None, None) => Ok("none".into()),
     }
 }
 
