@@ -221,6 +221,18 @@ impl Error {
         matches!(self, Self::Engine(latewood_engine::Error::Locked { .. }))
     }
 
+    /// Whether the index may be read and not written: another owner's, or on a medium that takes no writes.
+    pub fn is_read_only(&self) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::Engine(latewood_engine::Error::ReadOnly { .. }) => true,
+            Self::Engine(latewood_engine::Error::Io { source, .. }) | Self::Io { source, .. } => {
+                matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the disk is full.
     pub fn is_no_space(&self) -> bool {
         match self {

@@ -68,12 +68,13 @@ fn sync(args: &Args, index: &TextIndex, options: &SyncOptions) -> latewood::Resu
     result
 }
 
-/// As [`sync`] before reading: where another process is writing, its last commit will do.
+/// As [`sync`] before reading: where another process is writing, or nothing can be written, the last commit will do.
 fn refresh(args: &Args, index: &TextIndex, options: &SyncOptions) -> anyhow::Result<()> {
+    let will_do = |error: &Error| error.is_locked() || error.is_read_only() || error.is_no_space();
     match sync(args, index, options) {
         Ok(report) if report.changes() > 0 => output::note(args.quiet, &output::summary(&report)),
         Ok(_) => {}
-        Err(error) if error.is_locked() && !index.reader()?.catalog().files.is_empty() => {
+        Err(error) if will_do(&error) && !index.reader()?.catalog().files.is_empty() => {
             output::note(args.quiet, &format!("searching the last commit: {error}"));
         }
         Err(error) => return Err(error.into()),
