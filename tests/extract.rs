@@ -136,6 +136,46 @@ fn a_document_that_takes_too_much_memory_costs_itself() {
     assert_eq!(skipped(&report), [("b.pdf".to_owned(), cause.to_owned())]);
 }
 
+/// The worker that a process has started.
+#[cfg(target_os = "linux")]
+fn worker_of(parent: u32) -> Option<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    ids.into_iter().find(|id| {
+        let read = |what| fs::read_to_string(format!("/proc/{id}/{what}")).unwrap_or_default();
+        read("cmdline").contains("extract-worker") && read("status").contains(&format!("PPid:\t{parent}\n"))
+    })
+}
+
+/// Other systems do not list processes in files.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_is_stopped_is_replaced() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.pdf"), crowded(2_000)).unwrap();
+    fs::write(dir.path().join("b.pdf"), crowded(1)).unwrap();
+    let mut index = latewood();
+    index.current_dir(dir.path()).args(["index", "--json", "--extract-seconds", "3"]);
+    let index = index.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    let worker = loop {
+        match worker_of(index.id()) {
+            Some(worker) => break worker,
+            None => assert!(start.elapsed() < Duration::from_secs(60), "no worker came"),
+        }
+    };
+    assert!(Command::new("kill").args(["-STOP", &worker.to_string()]).status().unwrap().success());
+    let stopped = Instant::now();
+    let report = of(index.wait_with_output().unwrap());
+    // It had the time of the worker and some more, and was then done without.
+    assert!(stopped.elapsed() >= Duration::from_secs(3), "it was stopped too late to matter");
+    assert_eq!(report.json()[0]["added"], 2, "{}", report.stdout);
+    assert!(!Path::new(&format!("/proc/{worker}")).exists());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_worker_answers_until_its_input_ends() {

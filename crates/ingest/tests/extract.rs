@@ -231,6 +231,25 @@ fn what_kills_a_worker_is_named() {
     assert!(matches!(cause("/no/such/program", ""), ExtractError::Extractor(_)));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_worker_that_says_nothing_is_waited_for_and_no_longer() {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use latewood_ingest::ChildProcess;
+
+    let worker = ChildProcess::new(|| {
+        let mut command = Command::new("sleep");
+        command.arg("600");
+        Ok(command)
+    });
+    let worker = worker.with_patience(Duration::from_secs(1));
+    // More than a pipe holds: it is not even read.
+    let refused = worker.extract(Format::Pdf, &[b'%'; 1 << 20]).unwrap_err();
+    assert_eq!(refused, ExtractError::Document("its parser gave no answer within 1 s".to_owned()));
+}
+
 #[test]
 fn closed_documents_say_that_they_are() {
     let manifest = b"<manifest:manifest><manifest:encryption-data/></manifest:manifest>";

@@ -5,10 +5,16 @@
 //! Unix one of memory and none of core files. macOS takes the limit of memory and does not hold to it; Windows has none.
 
 use std::sync::Arc;
+#[cfg(feature = "extract")]
+use std::time::Duration;
 
 use latewood::ingest::Extractor;
 
 use crate::args::ExtractArgs;
+
+/// How much longer than a worker's own limit it is waited for: it is started within that, and handed the document.
+#[cfg(feature = "extract")]
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Takes text out in another process.
 #[cfg(feature = "extract")]
@@ -20,7 +26,8 @@ pub(crate) fn extractor(limits: ExtractArgs) -> Option<Arc<dyn Extractor>> {
         command.arg("--extract-memory").arg(limits.extract_memory.to_string());
         Ok(command)
     };
-    Some(Arc::new(latewood::ingest::ChildProcess::new(command)))
+    let patience = Duration::from_secs(limits.extract_seconds.into()) + GRACE;
+    Some(Arc::new(latewood::ingest::ChildProcess::new(command).with_patience(patience)))
 }
 
 /// There is none in this build.
@@ -32,7 +39,7 @@ pub(crate) fn extractor(_: ExtractArgs) -> Option<Arc<dyn Extractor>> {
 #[cfg(feature = "extract")]
 pub(crate) fn run(limits: &ExtractArgs) -> anyhow::Result<std::process::ExitCode> {
     limit(limits)?;
-    let time = std::time::Duration::from_secs(limits.extract_seconds.into());
+    let time = Duration::from_secs(limits.extract_seconds.into());
     latewood::ingest::serve(std::io::stdin().lock(), std::io::stdout().lock(), time)?;
     Ok(std::process::ExitCode::SUCCESS)
 }

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::io::{self, BufReader, Read};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::{ExtractError, Extracted, Extractor, Format, frames};
 
@@ -21,13 +24,22 @@ const LAST_WORDS: u64 = 16 << 10;
 /// document.
 pub struct ChildProcess {
     command: Box<dyn Fn() -> io::Result<Command> + Send + Sync>,
+    patience: Option<Duration>,
     worker: Mutex<Option<Worker>>,
 }
 
 impl ChildProcess {
     /// With workers started by the command that `command` makes.
     pub fn new(command: impl Fn() -> io::Result<Command> + Send + Sync + 'static) -> Self {
-        Self { command: Box::new(command), worker: Mutex::new(None) }
+        Self { command: Box::new(command), patience: None, worker: Mutex::new(None) }
+    }
+
+    /// Waits for no answer longer than `patience`, watched by a thread while there is one to wait for. A worker has its own
+    /// limit; this is for one that cannot hold to it, being stopped or stuck, and is to be somewhat longer.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     fn start(&self) -> Result<Worker, ExtractError> {
@@ -52,24 +64,42 @@ impl Extractor for ChildProcess {
     fn extract(&self, format: Format, bytes: &[u8]) -> Result<Extracted, ExtractError> {
         // A worker is put back only after an answer: one that somebody's panic left half asked is not there.
         let mut kept = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut was_silent = false;
         loop {
             let mut worker = match kept.take() {
                 Some(worker) => worker,
                 None => self.start()?,
             };
-            let Ok(answer) = worker.ask(format, bytes) else {
-                let was_new = !worker.has_answered;
-                let death = worker.death();
-                // Another try in a new one, where it may have died of what documents before had left in its memory.
-                if was_new || death.took_too_long {
-                    return Err(ExtractError::Document(death.cause));
+            match worker.ask(format, bytes, self.patience) {
+                Ok(answer) => {
+                    *kept = Some(worker);
+                    return answer.map_err(ExtractError::Document);
                 }
-                continue;
-            };
-            *kept = Some(worker);
-            return answer.map_err(ExtractError::Document);
+                Err(NoAnswer::InTime(patience)) if was_silent => {
+                    let cause = format!("its parser gave no answer within {} s", patience.as_secs());
+                    return Err(ExtractError::Document(cause));
+                }
+                // Somebody may have stopped the process, which is not the document's fault.
+                Err(NoAnswer::InTime(_)) => was_silent = true,
+                Err(NoAnswer::AtAll) => {
+                    let was_new = !worker.has_answered;
+                    let death = worker.death();
+                    // Another try in a new one, where it may have died of what documents before had left in its memory.
+                    if was_new || death.took_too_long {
+                        return Err(ExtractError::Document(death.cause));
+                    }
+                }
+            }
         }
     }
+}
+
+/// Why a worker did not answer.
+enum NoAnswer {
+    /// It has died, or talks nonsense.
+    AtAll,
+    /// It was silent for so long, and was ended.
+    InTime(Duration),
 }
 
 /// A child process that waits for documents.
@@ -87,14 +117,25 @@ struct Death {
 }
 
 impl Worker {
-    fn ask(&mut self, format: Format, bytes: &[u8]) -> io::Result<Result<Extracted, String>> {
-        let (Some(input), Some(out)) = (&mut self.input, &mut self.out) else {
-            return Err(io::ErrorKind::BrokenPipe.into());
+    fn ask(
+        &mut self,
+        format: Format,
+        bytes: &[u8],
+        patience: Option<Duration>,
+    ) -> Result<Result<Extracted, String>, NoAnswer> {
+        let Self { child, input: Some(input), out: Some(out), has_answered } = self else {
+            return Err(NoAnswer::AtAll);
         };
-        frames::write_request(input, format, bytes)?;
-        let answer = frames::read_answer(out)?;
-        self.has_answered = true;
-        Ok(answer)
+        let mut exchange = || {
+            frames::write_request(input, format, bytes)?;
+            frames::read_answer(out)
+        };
+        let (answer, was_late) = match patience {
+            Some(patience) => within(patience, child, exchange),
+            None => (exchange(), false),
+        };
+        *has_answered |= answer.is_ok();
+        answer.map_err(|_| patience.filter(|_| was_late).map_or(NoAnswer::AtAll, NoAnswer::InTime))
     }
 
     /// Why there was no answer.
@@ -110,6 +151,25 @@ impl Worker {
             Err(error) => Death { cause: error.to_string(), took_too_long: false },
         }
     }
+}
+
+/// What `exchange` with `child` gives, and whether it took too long: the child is ended then, which ends the exchange.
+fn within<T>(patience: Duration, child: &mut Child, exchange: impl FnOnce() -> io::Result<T>) -> (io::Result<T>, bool) {
+    thread::scope(|scope| {
+        let (done, finished) = mpsc::channel::<()>();
+        let watch = thread::Builder::new().name("extract".into()).spawn_scoped(scope, move || {
+            let is_late = finished.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            is_late && child.kill().is_ok()
+        });
+        match watch {
+            Ok(watch) => {
+                let answer = exchange();
+                drop(done);
+                (answer, watch.join().unwrap_or_default())
+            }
+            Err(error) => (Err(error), false),
+        }
+    })
 }
 
 impl Death {
