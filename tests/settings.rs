@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -191,38 +191,96 @@ fn the_doctor_says_whether_all_is_well() {
     assert!(index["detail"].as_str().unwrap().contains("delete this folder"), "{index}");
 }
 
-/// The next line that holds `part`.
-fn expect(lines: &Receiver<String>, part: &str) -> String {
-    loop {
-        // Long, as other tests may have the processor: what comes in time comes at once.
-        let line = lines.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{part} did not come"));
-        if line.contains(part) {
-            return line;
+/// `latewood index --watch` under way, and what it says; ended when dropped.
+struct Watching {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watching {
+    fn start(dir: &Path, more: &[&str]) -> Self {
+        let mut command = latewood();
+        command.current_dir(dir).args(["index", "--watch"]).args(more);
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines }
+    }
+
+    /// Waits for a line that holds `part`; gives those before it.
+    fn expect(&self, part: &str) -> Vec<String> {
+        let mut before = Vec::new();
+        loop {
+            // Long, as other tests may have the processor: what comes in time comes at once.
+            let line = self.lines.recv_timeout(Duration::from_secs(60));
+            let line = line.unwrap_or_else(|_| panic!("{part} did not come: {before:?}"));
+            if line.contains(part) {
+                return before;
+            }
+            before.push(line);
         }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
 #[test]
 fn a_watched_folder_is_indexed_as_it_changes() {
     let dir = documents();
-    let mut child = latewood()
-        .current_dir(dir.path())
-        .args(["index", "--watch"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (sender, lines) = channel();
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-    expect(&lines, "watching ");
+    let watching = Watching::start(dir.path(), &[]);
+    watching.expect("watching ");
     fs::write(dir.path().join("otters.md"), "# Otters\n\nOtters hold hands while they sleep.\n").unwrap();
-    expect(&lines, "1 added");
+    watching.expect("1 added");
     let found = run(dir.path(), &["search", "otters sleeping", "-l", "--no-refresh", "-k", "1"]);
     assert_eq!(found.stdout, "otters.md\n");
     fs::remove_file(dir.path().join("notes.txt")).unwrap();
-    expect(&lines, "1 removed");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    watching.expect("1 removed");
+    drop(watching);
     assert_eq!(run(dir.path(), &["verify"]).code, 0);
+}
+
+/// As a drive that is taken out and put in again; elsewhere a folder with open files cannot be moved.
+#[cfg(unix)]
+#[test]
+fn a_watched_folder_that_goes_away_is_waited_for() {
+    for is_inside in [true, false] {
+        let (top, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (folder, away) = (top.path().join("folder"), top.path().join("away"));
+        let index = if is_inside { away.join(".latewood") } else { elsewhere.path().join("index") };
+        common::copy(&common::repository().join("tests/documents"), &folder);
+        let more = if is_inside { Vec::new() } else { vec![".", "--index", index.to_str().unwrap()] };
+        let watching = Watching::start(&folder, &more);
+        watching.expect("watching ");
+        for is_mount in [false, true] {
+            fs::rename(&folder, &away).unwrap();
+            if is_mount {
+                fs::create_dir(&folder).unwrap();
+            }
+            let said = watching.expect("is not there, or empty");
+            assert!(!said.iter().any(|line| line.contains("files: ")), "{said:?}");
+            thread::sleep(Duration::from_millis(2500));
+            let found = run(
+                elsewhere.path(),
+                &["search", "night train", "--index", index.to_str().unwrap(), "-l", "--no-refresh"],
+            );
+            assert_eq!(found.stdout.lines().next(), Some("notes.txt"), "{}", found.stderr);
+            let new = away.join(format!("otters-{is_mount}.md"));
+            fs::write(new, format!("# Otters\n\nOtters hold hands while they sleep, {is_mount}.\n")).unwrap();
+            if is_mount {
+                fs::remove_dir(&folder).unwrap();
+            }
+            fs::rename(&away, &folder).unwrap();
+            assert_eq!(watching.expect("is there again"), Vec::<String>::new(), "said once");
+            let said = watching.expect("1 added");
+            assert!(!said.iter().any(|line| line.contains("removed")), "{said:?}");
+        }
+        fs::write(folder.join("weir.md"), "# Weirs\n\nA weir raises the level of a river.\n").unwrap();
+        watching.expect("1 added");
+    }
 }

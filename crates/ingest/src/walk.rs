@@ -92,6 +92,8 @@ pub fn walk(root: &Path, options: &WalkOptions) -> Result<Walk> {
             Err(error) => found.skipped.push(unreadable(root, &error)),
         }
     }
+    // Of a folder that was moved away meanwhile, what was not met is not gone.
+    std::fs::read_dir(root).map_err(|source| Error::Root { path: root.to_owned(), source })?;
     found.files.sort_by(|a, b| a.path.cmp(&b.path));
     found.skipped.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)

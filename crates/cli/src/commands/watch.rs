@@ -1,7 +1,9 @@
 //! `latewood index --watch`
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,21 +17,78 @@ use crate::output;
 const QUIET: Duration = Duration::from_millis(300);
 /// How often to look where the system tells nothing, as on some network drives.
 const POLL: Duration = Duration::from_secs(5);
+/// How often to look whether a folder is still the one that is watched, or is there again.
+const LOOK: Duration = Duration::from_secs(1);
 
 type Events = Receiver<notify::Result<Event>>;
 
 /// Brings the index up to date whenever the folder changes, until the program is stopped: the last commit then stands.
+///
+/// A folder that goes away, moved or not mounted any more, is waited for.
 pub(crate) fn run(args: &Args, index: &TextIndex, options: &SyncOptions) -> anyhow::Result<()> {
     // Both names of the folder: events may use either.
-    let own = [index.path().to_path_buf(), std::fs::canonicalize(index.path()).context("cannot watch the folder")?];
-    let (_watcher, events) = watch(index.root())?;
-    output::note(args.quiet, &format!("watching {}; Ctrl-C ends it", index.root().display()));
-    // What changed between the first sync and the watching is taken up, too.
-    take_up(args, super::sync(args, index, options))?;
-    while wait(&events, &own)? {
-        take_up(args, super::sync(args, index, options))?;
+    let own = [index.path().to_path_buf(), fs::canonicalize(index.path()).context("cannot watch the folder")?];
+    let root = index.root().display();
+    let mut news = format!("watching {root}; Ctrl-C ends it");
+    while follow(args, index, options, &own, &news)? == End::Gone {
+        output::note(args.quiet, &format!("{root} is not there, or empty: waiting for it; the index stays as it is"));
+        // An index within it comes with it, perhaps a moment later.
+        while !is_there(index.root()) || index.engine().version().is_err() {
+            thread::sleep(LOOK);
+        }
+        news = format!("{root} is there again");
     }
     Ok(())
+}
+
+/// Why there is nothing more to take up.
+#[derive(PartialEq)]
+enum End {
+    /// The folder is not there, or is another one.
+    Gone,
+    /// Nobody tells of changes any more.
+    Silent,
+}
+
+/// Takes up changes until the folder goes away.
+fn follow(args: &Args, index: &TextIndex, options: &SyncOptions, own: &[PathBuf], news: &str) -> anyhow::Result<End> {
+    let root = index.root();
+    let watched = identity(root);
+    let (_watcher, events) = match watch(root) {
+        Err(_) if !is_there(root) => return Ok(End::Gone),
+        watching => watching?,
+    };
+    output::note(args.quiet, news);
+    // What changed between the first sync and the watching is taken up, too.
+    loop {
+        let mut result = super::sync(args, index, options);
+        if result.is_err() && is_there(root) {
+            // It may have been away for a moment.
+            thread::sleep(QUIET);
+            result = super::sync(args, index, options);
+        }
+        if result.is_err() && !is_there(root) {
+            return Ok(End::Gone);
+        }
+        take_up(args, result)?;
+        if let Some(end) = wait(&events, own, || identity(root) == watched) {
+            return Ok(end);
+        }
+    }
+}
+
+/// Whether there is something in a folder: where nothing is mounted, it is empty.
+fn is_there(root: &Path) -> bool {
+    fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// What tells a folder from another one at the same place, of which the watcher would see nothing.
+fn identity(root: &Path) -> Option<impl PartialEq> {
+    let metadata = fs::metadata(root).ok()?;
+    #[cfg(unix)]
+    return Some((std::os::unix::fs::MetadataExt::dev(&metadata), std::os::unix::fs::MetadataExt::ino(&metadata)));
+    #[cfg(not(unix))]
+    return metadata.created().ok();
 }
 
 /// Watches a folder, by the system's means or else by looking.
@@ -52,19 +111,22 @@ fn watch(root: &Path) -> anyhow::Result<(Box<dyn Watcher>, Events)> {
     Ok((watcher, events))
 }
 
-/// Waits until something has changed and then nothing more for a while; false when nothing will come any more.
-fn wait(events: &Events, own: &[PathBuf]) -> anyhow::Result<bool> {
+/// Waits until something has changed and then nothing more for a while, or until nothing more will.
+fn wait(events: &Events, own: &[PathBuf], is_same: impl Fn() -> bool) -> Option<End> {
     loop {
-        let Ok(event) = events.recv() else { return Ok(false) };
-        if event.is_ok_and(|event| concerns(&event, own)) {
-            break;
+        match events.recv_timeout(LOOK) {
+            Ok(event) if event.as_ref().is_ok_and(|event| concerns(event, own)) => break,
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) if is_same() => {}
+            Err(RecvTimeoutError::Timeout) => return Some(End::Gone),
+            Err(RecvTimeoutError::Disconnected) => return Some(End::Silent),
         }
     }
     loop {
         match events.recv_timeout(QUIET) {
             Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => return Ok(true),
-            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => return Some(End::Silent),
         }
     }
 }
