@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::server::{Server, read};
 use common::{documents, latewood, repository, run};
@@ -264,6 +264,62 @@ fn an_index_that_cannot_be_deleted_is_not_lost() {
     assert!(server.get("/v1/indexes").body.contains("log says why"));
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(log.contains("deleted in part"), "{log}");
+    // Which keeps nobody from making another one there.
+    fs::remove_dir(folder.join("stray.lw")).unwrap();
+    assert_eq!(server.post("/v1/indexes", &json!({ "name": "notes" })).status, 201);
+    assert_eq!(server.post("/v1/indexes/notes/documents", &more).status, 200);
+    assert_eq!(found(&server, "notes", &json!({ "query": "how hot is a kiln" })), ["oak"]);
+    // Neither does a folder that somebody else has deleted.
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(server.delete("/v1/indexes/notes").status, 204);
+    assert_eq!(server.post("/v1/indexes", &json!({ "name": "notes" })).status, 201);
+}
+
+/// Asks until it is so, for the server looks from time to time only.
+fn in_time(is_so: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
+        if is_so() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    false
+}
+
+#[test]
+fn an_index_whose_files_come_back_is_served_again() {
+    let dir = documents();
+    drop(with_notes(&dir));
+    let (folder, kept) = (dir.path().join("data/notes"), dir.path().join("kept"));
+    common::copy(&folder, &kept);
+    // Broken from the beginning.
+    let texts = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    texts.filter(|path| path.extension().is_some_and(|e| e == "lwt")).for_each(|path| fs::remove_file(path).unwrap());
+    let server = with_data_and_log(&dir);
+    assert_eq!(server.get("/v1/indexes/notes").code(), "index_unavailable");
+    common::copy(&kept, &folder);
+    let search = json!({ "query": "how hot is a kiln", "mode": "semantic" });
+    assert!(in_time(|| server.post("/v1/indexes/notes/search", &search).status == 200));
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.lines().count() == 2 && log.contains("served again"), "{log}");
+    // Lost while it is served, and there again.
+    fs::rename(&folder, dir.path().join("away")).unwrap();
+    assert!(in_time(|| server.post("/v1/indexes/notes/search", &search).status == 500));
+    fs::rename(dir.path().join("away"), &folder).unwrap();
+    assert!(in_time(|| server.post("/v1/indexes/notes/search", &search).status == 200));
+    // Put back as it was: an older commit than what was served.
+    let more = json!({ "documents": [{ "id": "hot", "text": "How hot is a kiln? Very hot is a kiln." }] });
+    assert_eq!(server.post("/v1/indexes/notes/documents", &more).status, 200);
+    assert_eq!(found(&server, "notes", &search).len(), 3);
+    fs::remove_dir_all(&folder).unwrap();
+    common::copy(&kept, &folder);
+    assert!(in_time(|| {
+        let answer = server.post("/v1/indexes/notes/search", &search);
+        answer.status == 200 && answer.json()["hits"].as_array().unwrap().len() == 2
+    }));
+    assert_eq!(server.post("/v1/indexes/notes/documents", &more).status, 200);
+    assert_eq!(found(&server, "notes", &search).len(), 3);
 }
 
 #[test]

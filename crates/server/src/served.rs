@@ -123,8 +123,15 @@ impl Served {
     fn refresh(&self) -> latewood::Result<Reader> {
         let newest = self.index.reader()?;
         let mut current = lock(&self.current);
-        // Another thread may have been quicker with a newer one, of which its client knows.
-        if newest.info().generation >= current.reader.info().generation {
+        let (new, old) = (newest.info(), current.reader.info());
+        if new.model != old.model {
+            // Made anew, and not for this encoder.
+            let [expected, found] = [old.model, new.model].map(Option::unwrap_or_default);
+            return Err(Error::OtherModel { index: self.index.path().into(), expected, found });
+        }
+        // Another thread may have been quicker with a newer one, of which its client knows. Where it is an older one that is on
+        // the disk, the index has been made anew, or a copy of it was put back.
+        if new.generation >= old.generation || self.index.engine().version()? == newest.version() {
             *current = Current { reader: newest, looked: Instant::now() };
         }
         Ok(current.reader.clone())
@@ -201,7 +208,11 @@ impl Served {
     pub(crate) fn delete(&self) -> latewood::Result<()> {
         lock(&self.queue).closed = true;
         let _writing = lock(&self.writing);
-        let removed = self.index.clone().remove();
+        let removed = match self.index.clone().remove() {
+            // Somebody else has.
+            Err(_) if !self.index.path().exists() => Ok(()),
+            removed => removed,
+        };
         lock(&self.queue).closed = removed.is_ok() || !self.is_there();
         removed
     }

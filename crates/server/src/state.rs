@@ -28,6 +28,8 @@ use crate::tasks::Tasks;
 const QUERY_CACHE_BYTES: usize = 64 << 20;
 /// Requests that encode texts at the same time.
 const ENCODING: usize = 2;
+/// How long an index that cannot be opened is left alone.
+const RETRY: Duration = Duration::from_secs(5);
 /// Bytes of an index's name.
 const MAX_NAME: usize = 64;
 
@@ -131,8 +133,8 @@ struct Inner {
 #[derive(Clone)]
 enum Slot {
     Open(Arc<Served>),
-    /// It cannot be opened, which was logged.
-    Broken,
+    /// It cannot be opened, which was logged; tried then.
+    Broken(Instant),
     /// It is being deleted.
     Leaving,
 }
@@ -141,7 +143,7 @@ enum Slot {
 fn in_slot(name: &str, slot: Option<&Slot>) -> Result<Arc<Served>, ApiError> {
     match slot {
         Some(Slot::Open(served)) => Ok(served.clone()),
-        Some(Slot::Broken) => {
+        Some(Slot::Broken(_)) => {
             let text = format!("index {name:?} cannot be opened: the server's log says why");
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_unavailable", text))
         }
@@ -211,16 +213,39 @@ impl AppState {
         if check_name(name).is_err() || !folder.join(MANIFEST).is_file() {
             return;
         }
-        let location = Location { root: None, index: folder.into(), asked: None };
-        let opened = TextIndex::open(location, self.0.encoder.clone()).and_then(|index| self.served(name, index));
-        let slot = opened.map_or_else(
-            |error| {
-                tracing::error!(index = name, "not served: {error}");
-                Slot::Broken
-            },
-            Slot::Open,
-        );
+        let slot = self.opened(name, folder).unwrap_or_else(|error| {
+            tracing::error!(index = name, "not served: {error}");
+            Slot::Broken(Instant::now())
+        });
         self.write_indexes().insert(name.into(), slot);
+    }
+
+    fn opened(&self, name: &str, folder: &Path) -> latewood::Result<Slot> {
+        let location = Location { root: None, index: folder.into(), asked: None };
+        let index = TextIndex::open(location, self.0.encoder.clone())?;
+        Ok(Slot::Open(self.served(name, index)?))
+    }
+
+    /// Tries an index once more that could not be opened a while ago: its files may be back, or it may have been made anew.
+    /// Whoever asks next finds it.
+    fn try_again(&self, name: &str) {
+        let Some(folder) = self.0.options.data.as_ref().map(|data| data.join(name)) else { return };
+        match self.write_indexes().get_mut(name) {
+            Some(Slot::Broken(tried)) if tried.elapsed() >= RETRY => *tried = Instant::now(),
+            _ => return,
+        }
+        let (own, name) = (self.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || match own.opened(&name, &folder) {
+            Ok(slot) => {
+                let mut indexes = own.write_indexes();
+                if matches!(indexes.get(&name), Some(Slot::Broken(_))) {
+                    tracing::warn!(index = name, "served again");
+                    indexes.insert(name, slot);
+                }
+            }
+            // Known from before.
+            Err(error) => tracing::debug!(index = name, "not served yet: {error}"),
+        });
     }
 
     /// Serves `index` under `name` too: that of a folder, for example.
@@ -256,7 +281,9 @@ impl AppState {
         };
         // Held throughout: of two requests for one name, one is told.
         let mut indexes = self.write_indexes();
-        if indexes.contains_key(name) {
+        // What a deletion left over is no index.
+        let is_left_over = |slot: &Slot| matches!(slot, Slot::Broken(_)) && !data.join(name).join(MANIFEST).is_file();
+        if indexes.get(name).is_some_and(|slot| !is_left_over(slot)) {
             return Err(ApiError::conflict(format!("there is an index {name:?} already")));
         }
         let encoder = self.0.encoder.clone();
@@ -287,7 +314,7 @@ impl AppState {
             Err(_) if served.is_there() => _ = indexes.insert(name.into(), Slot::Open(served)),
             Err(error) => {
                 tracing::error!(index = name, "deleted in part, and not served any more: {error}");
-                indexes.insert(name.into(), Slot::Broken);
+                indexes.insert(name.into(), Slot::Broken(Instant::now()));
             }
         }
         Ok(deleted?)
@@ -295,17 +322,27 @@ impl AppState {
 
     /// The index `name`.
     pub(crate) fn index(&self, name: &str) -> Result<Arc<Served>, ApiError> {
-        in_slot(name, self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).get(name))
+        let slot = self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        self.look_after(name, slot.as_ref());
+        in_slot(name, slot.as_ref())
+    }
+
+    fn look_after(&self, name: &str, slot: Option<&Slot>) {
+        if matches!(slot, Some(Slot::Broken(tried)) if tried.elapsed() >= RETRY) {
+            self.try_again(name);
+        }
     }
 
     /// All indexes by name; none where one cannot be opened.
     pub(crate) fn list(&self) -> Vec<(String, Option<Arc<Served>>)> {
+        let all = self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        all.iter().for_each(|(name, slot)| self.look_after(name, Some(slot)));
         let one = |(name, slot)| match slot {
             Slot::Open(served) => Some((name, Some(served))),
-            Slot::Broken => Some((name, None)),
+            Slot::Broken(_) => Some((name, None)),
             Slot::Leaving => None,
         };
-        self.0.indexes.read().unwrap_or_else(PoisonError::into_inner).clone().into_iter().filter_map(one).collect()
+        all.into_iter().filter_map(one).collect()
     }
 
     pub(crate) fn figures(&self) -> Vec<(String, IndexFigures)> {
