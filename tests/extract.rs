@@ -192,6 +192,9 @@ fn a_worker_answers_until_its_input_ends() {
     drop(input);
     answer.read_to_end(&mut Vec::new()).unwrap();
     assert!(worker.wait().unwrap().success());
+    // Settings that are being written do not cost a document.
+    let alone = latewood().arg("extract-worker").env("LATEWOOD_CONFIG", "/no/such/file").output().unwrap();
+    assert_eq!((alone.status.code(), alone.stderr), (Some(0), Vec::new()));
     let help = of(latewood().arg("--help").output().unwrap());
     assert!(help.stdout.contains("search") && !help.stdout.contains("extract-worker"));
 }

@@ -67,6 +67,9 @@ fn run(args: &Args, fault: Option<anyhow::Error>) -> anyhow::Result<ExitCode> {
             None
         }
         (Command::Doctor(_), fault) => fault,
+        // It is told everything, and what it ends with is taken for a document's fault.
+        #[cfg(feature = "extract")]
+        (Command::ExtractWorker(_), _) => None,
         (_, Some(fault)) => return Err(fault),
         (_, None) => None,
     };
