@@ -1,0 +1,311 @@
+//! Running a pipeline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use latewood_encoder::CrossEncoder;
+
+use crate::budget::{Cost, dropped};
+use crate::cache::Cache;
+use crate::candidate::Candidate;
+use crate::error::{Error, Result};
+#[cfg(feature = "llm")]
+use crate::llm;
+use crate::pipeline::{Pipeline, RETRIEVE, Stage, StageKind};
+use crate::report::{Distribution, Estimate, Report, StageReport};
+use crate::stages::{fusion, signals};
+
+/// What stages need of an index, or of an encoder where there is none. Errors are in words.
+pub trait Scorers {
+    /// MaxSim of `query` with each candidate.
+    ///
+    /// # Errors
+    /// When encoding or reading fails.
+    fn late_interaction(&self, query: &str, candidates: &[Candidate]) -> Result<Vec<f32>, String>;
+
+    /// BM25 of each candidate.
+    ///
+    /// # Errors
+    /// When there are no keywords.
+    fn keywords(&self, query: &str, candidates: &[Candidate]) -> Result<Vec<f32>, String>;
+}
+
+/// Loads the models that stages name. Errors are in words.
+pub trait Models {
+    /// The cross-encoder of that name or in that folder.
+    ///
+    /// # Errors
+    /// When there is none, or it is another kind of model.
+    fn cross_encoder(&self, name: &str) -> Result<Arc<CrossEncoder>, String>;
+}
+
+/// A pipeline with its models, to be asked again and again: scores of dear stages and what stages cost are remembered.
+pub struct Ranker {
+    pipeline: Pipeline,
+    stages: Vec<Loaded>,
+    cache: Cache,
+}
+
+/// A stage and what it needs.
+struct Loaded {
+    cost: Cost,
+    cross_encoder: Option<Arc<CrossEncoder>>,
+    #[cfg(feature = "llm")]
+    llm: Option<llm::Client>,
+}
+
+/// What a pipeline made of candidates.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Ranked {
+    /// Those that are left, best first.
+    pub candidates: Vec<Candidate>,
+    /// What each stage did.
+    pub report: Report,
+}
+
+/// What a stage gave.
+pub(crate) struct Given {
+    pub(crate) scores: Vec<f32>,
+    pub(crate) cached: usize,
+    pub(crate) note: Option<String>,
+}
+
+impl Given {
+    pub(crate) fn all(scores: Vec<f32>) -> Self {
+        Self { scores, cached: 0, note: None }
+    }
+}
+
+impl Ranker {
+    /// Loads the models of `pipeline`.
+    ///
+    /// # Errors
+    /// When one does not load, or this build has no language models and the pipeline has one.
+    pub fn new(pipeline: Pipeline, models: &dyn Models) -> Result<Self> {
+        let load = |stage: &Stage| -> Result<Loaded> {
+            let failed = |model: &str, detail| Error::Model { stage: stage.name.clone(), model: model.into(), detail };
+            let cross_encoder = match &stage.kind {
+                StageKind::CrossEncoder(cross) => {
+                    Some(models.cross_encoder(&cross.model).map_err(|detail| failed(&cross.model, detail))?)
+                }
+                _ => None,
+            };
+            #[cfg(feature = "llm")]
+            let llm = match &stage.kind {
+                StageKind::Llm(llm) => Some(llm::Client::new(llm)),
+                _ => None,
+            };
+            #[cfg(not(feature = "llm"))]
+            if let StageKind::Llm(llm) = &stage.kind {
+                return Err(failed(&llm.model, "this program was built without language models (feature llm)".into()));
+            }
+            Ok(Loaded {
+                cost: Cost::new(usual_ms(&stage.kind)),
+                cross_encoder,
+                #[cfg(feature = "llm")]
+                llm,
+            })
+        };
+        let stages = pipeline.stages.iter().map(load).collect::<Result<_>>()?;
+        Ok(Self { pipeline, stages, cache: Cache::new() })
+    }
+
+    /// What it runs.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// What each stage is going to cost for so many candidates.
+    pub fn estimate(&self, candidates: usize) -> Vec<Estimate> {
+        let mut left = candidates;
+        let of = |(stage, loaded): (&Stage, &Loaded)| {
+            let entering = left.min(stage.top_k.unwrap_or(usize::MAX));
+            left = entering.min(stage.top_n.unwrap_or(usize::MAX));
+            let requests = requests(&stage.kind, entering);
+            let units = if requests > 0 { requests } else { entering };
+            let (name, ms) = (stage.name.clone(), loaded.cost.ms() * units as f64);
+            Estimate { name, candidates: entering, ms, requests, dropped: false }
+        };
+        let mut estimates: Vec<Estimate> = self.pipeline.stages.iter().zip(&self.stages).map(of).collect();
+        let ms: Vec<f64> = estimates.iter().map(|estimate| estimate.ms).collect();
+        for (estimate, dropped) in estimates.iter_mut().zip(dropped(&ms, self.pipeline.budget_ms)) {
+            estimate.dropped = dropped;
+        }
+        estimates
+    }
+
+    /// Puts `candidates`, the best first, in order. An empty list stays one.
+    ///
+    /// # Errors
+    /// When a stage fails, but for language models: such a stage passes its input on in the old order, and the report says so.
+    pub fn rank(&self, query: &str, candidates: Vec<Candidate>, scorers: &dyn Scorers) -> Result<Ranked> {
+        self.rank_watched(query, candidates, scorers, &mut |_, _| {})
+    }
+
+    /// [`Ranker::rank`]; `watch` sees what each stage left, and what was left before it.
+    ///
+    /// # Errors
+    /// As [`Ranker::rank`].
+    pub fn rank_watched(
+        &self,
+        query: &str,
+        mut candidates: Vec<Candidate>,
+        scorers: &dyn Scorers,
+        watch: &mut dyn FnMut(&StageReport, &[Candidate]),
+    ) -> Result<Ranked> {
+        for (place, candidate) in candidates.iter_mut().enumerate() {
+            candidate.came_as = place;
+            candidate.scores.insert(RETRIEVE.into(), candidate.score);
+        }
+        let mut report = Report::default();
+        let dropped: Vec<bool> = self.estimate(candidates.len()).iter().map(|estimate| estimate.dropped).collect();
+        let mut clear = None;
+        for (at, stage) in self.pipeline.stages.iter().enumerate() {
+            let skipped = match &clear {
+                _ if candidates.is_empty() => Some("there is no candidate".to_owned()),
+                Some(before) => Some(format!("left out: after {before} the best is clear")),
+                None if dropped[at] => Some("left out: over the latency budget".to_owned()),
+                None => None,
+            };
+            let done = self.run_stage(at, query, &mut candidates, scorers, skipped)?;
+            if clear.is_none() && is_clear(stage, done.scores) {
+                clear = Some(stage.name.clone());
+            }
+            watch(&done, &candidates);
+            report.stages.push(done);
+        }
+        report.finish(&candidates);
+        Ok(Ranked { candidates, report })
+    }
+
+    /// One stage; where it is `skipped`, and why, candidates are cut and otherwise stay as they are.
+    fn run_stage(
+        &self,
+        at: usize,
+        query: &str,
+        candidates: &mut Vec<Candidate>,
+        scorers: &dyn Scorers,
+        skipped: Option<String>,
+    ) -> Result<StageReport> {
+        let stage = &self.pipeline.stages[at];
+        candidates.truncate(stage.top_k.unwrap_or(usize::MAX));
+        let mut report = StageReport { name: stage.name.clone(), candidates: candidates.len(), ..Default::default() };
+        let before: Vec<usize> = candidates.iter().map(|candidate| candidate.came_as).collect();
+        if skipped.is_none() {
+            let start = Instant::now();
+            let given = self.score(at, query, candidates, scorers);
+            report.ms = start.elapsed().as_secs_f64() * 1e3;
+            let given = match given {
+                Ok(given) => given,
+                // What it costs is not learnt from a failure.
+                Err(detail) if matches!(stage.kind, StageKind::Llm(_)) => {
+                    report.note = Some(format!("failed, the order stays: {detail}"));
+                    Given::all(Vec::new())
+                }
+                Err(detail) => return Err(Error::Stage { stage: stage.name.clone(), detail }),
+            };
+            if !given.scores.is_empty() {
+                report.note = given.note;
+                report.cached = given.cached;
+                self.learn(at, &report);
+                report.scores = Distribution::of(&given.scores);
+                order(stage, candidates, &given.scores);
+            }
+        } else {
+            report.note = skipped;
+        }
+        candidates.truncate(stage.top_n.unwrap_or(usize::MAX));
+        report.kept = candidates.len();
+        report.moved =
+            candidates.iter().zip(&before).filter(|(candidate, before)| candidate.came_as != **before).count();
+        Ok(report)
+    }
+
+    fn learn(&self, at: usize, report: &StageReport) {
+        let stage = &self.pipeline.stages[at];
+        let computed = report.candidates - report.cached;
+        let units = if matches!(stage.kind, StageKind::Llm(_)) { requests(&stage.kind, computed) } else { computed };
+        if units > 0 {
+            self.stages[at].cost.measured(report.ms / units as f64);
+        }
+    }
+
+    fn score(
+        &self,
+        at: usize,
+        query: &str,
+        candidates: &mut [Candidate],
+        scorers: &dyn Scorers,
+    ) -> Result<Given, String> {
+        let loaded = &self.stages[at];
+        match &self.pipeline.stages[at].kind {
+            StageKind::LateInteraction(_) => Ok(Given::all(scorers.late_interaction(query, candidates)?)),
+            StageKind::Keyword(_) => Ok(Given::all(scorers.keywords(query, candidates)?)),
+            StageKind::CrossEncoder(_) => match &loaded.cross_encoder {
+                Some(model) => cross_encoder(model, &self.cache, query, candidates),
+                None => Err("its model is not loaded".into()),
+            },
+            #[cfg(feature = "llm")]
+            StageKind::Llm(stage) => match &loaded.llm {
+                Some(client) => llm::score(client, stage, &self.cache, query, candidates),
+                None => Err("its model is not there".into()),
+            },
+            #[cfg(not(feature = "llm"))]
+            StageKind::Llm(_) => Err("this program was built without language models".into()),
+            StageKind::Metadata(stage) => Ok(Given::all(signals::score(stage, query, candidates))),
+            StageKind::Fusion(stage) => Ok(Given::all(fusion::score(stage, candidates))),
+        }
+    }
+}
+
+/// Milliseconds a candidate, or a request to a language model, as is usual.
+fn usual_ms(kind: &StageKind) -> f64 {
+    match kind {
+        StageKind::LateInteraction(_) | StageKind::Keyword(_) => 0.02,
+        StageKind::CrossEncoder(_) => 5.0,
+        StageKind::Llm(_) => 800.0,
+        StageKind::Metadata(_) | StageKind::Fusion(_) => 0.002,
+    }
+}
+
+/// Requests to a language model for so many candidates.
+fn requests(kind: &StageKind, candidates: usize) -> usize {
+    #[cfg(feature = "llm")]
+    if let StageKind::Llm(stage) = kind {
+        return llm::requests(stage, candidates);
+    }
+    let _ = (kind, candidates);
+    0
+}
+
+/// Scores `candidates`, and puts the best first; of equals, the one that was before.
+fn order(stage: &Stage, candidates: &mut [Candidate], scores: &[f32]) {
+    for (candidate, &score) in candidates.iter_mut().zip(scores) {
+        candidate.score = score;
+        candidate.scores.insert(stage.name.clone(), score);
+    }
+    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+}
+
+/// Whether the best is so far ahead that no further stage is needed.
+fn is_clear(stage: &Stage, scores: Option<Distribution>) -> bool {
+    let (Some(margin), Some(scores)) = (stage.exit_margin, scores) else { return false };
+    let range = scores.most - scores.least;
+    range > 0.0 && scores.margin >= margin * range
+}
+
+fn cross_encoder(model: &CrossEncoder, cache: &Cache, query: &str, candidates: &[Candidate]) -> Result<Given, String> {
+    let texts: Vec<String> = candidates.iter().map(Candidate::full_text).collect();
+    let keys: Vec<u128> = texts.iter().map(|text| Cache::key(&[model.model_id().as_str(), query, text])).collect();
+    let mut scores: Vec<Option<f32>> = keys.iter().map(|key| cache.get(*key)).collect();
+    let new: Vec<usize> = (0..texts.len()).filter(|&at| scores[at].is_none()).collect();
+    let unknown: Vec<&str> = new.iter().map(|&at| texts[at].as_str()).collect();
+    let given = model.score(query, &unknown).map_err(|e| e.to_string())?;
+    for (&at, score) in new.iter().zip(given) {
+        cache.put(keys[at], score);
+        scores[at] = Some(score);
+    }
+    let cached = texts.len() - new.len();
+    Ok(Given { scores: scores.into_iter().map(Option::unwrap_or_default).collect(), cached, note: None })
+}
