@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use latewood::encoder::{ColbertEncoder, Encoder};
+use latewood::rerank::prompt::{Options, Source, context};
 use latewood::{Hit, Location, SearchOptions, SyncOptions, TextIndex};
 
 /// Tokens of all passages together, by the count of the search model; that of your language model will be much the same.
@@ -28,19 +29,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Instructions, numbered passages, question.
 fn prompt(question: &str, hits: &[Hit], encoder: &dyn Encoder) -> String {
-    let mut prompt = String::from(
-        "Answer from these passages alone, and cite them by their numbers. If they do not say it, say so.\n",
-    );
-    let mut left = BUDGET;
-    for (hit, number) in hits.iter().zip(1..) {
-        let tokens = encoder.count_tokens(&hit.passage.text);
-        if tokens > left {
-            break;
-        }
-        left -= tokens;
+    let source = |hit: &Hit| {
         let passage = &hit.passage;
-        let place = format!("{}, lines {}-{}", passage.path, passage.lines.start(), passage.lines.end());
-        prompt += &format!("\n[{number}] {place}\n{}\n", passage.text.trim_end());
-    }
-    prompt + &format!("\nQuestion: {question}\n")
+        Source {
+            place: format!("{}, lines {}-{}", passage.path, passage.lines.start(), passage.lines.end()),
+            span: Some((passage.path.clone(), passage.span.clone())),
+            text: passage.text.clone(),
+        }
+    };
+    let sources: Vec<Source> = hits.iter().map(source).collect();
+    let context = context(&sources, &Options::new(BUDGET), &|text: &str| encoder.count_tokens(text));
+    format!(
+        "Answer from these passages alone, and cite them by their numbers. If they do not say it, say so.\n\n{}\nQuestion: \
+         {question}\n",
+        context.text
+    )
 }

@@ -70,6 +70,14 @@ def test_search_finds_and_explains(index: Any) -> None:
     assert index.search("kiln")[0].matches is None
 
 
+def test_a_pipeline_says_what_its_stages_gave(index: Any) -> None:
+    found = index.search("how hot is a kiln?", k=2, pipeline="fast")
+    assert found[0].document == "kiln"
+    assert found[0].stages is not None
+    assert set(found[0].stages["scores"]) == {"retrieve", "late-interaction"}
+    assert index.search("how hot is a kiln?", k=1)[0].stages is None
+
+
 def test_search_takes_filters_and_modes(index: Any) -> None:
     assert [hit.document for hit in index.search("kiln", filter={"lang": "de"})] == ["ofen"]
     assert {hit.document for hit in index.search("kiln", filter={"craft": "pottery"}, mode="exhaustive")} == {

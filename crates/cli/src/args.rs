@@ -64,6 +64,8 @@ pub(crate) enum Precision {
 pub(crate) enum Command {
     /// Find passages in a folder, indexing it first where it is new or has changed
     Search(SearchArgs),
+    /// Put texts in order by how well they answer a question
+    Rerank(RerankArgs),
     /// Index a folder, or bring its index up to date
     Index(IndexArgs),
     /// Say what is indexed
@@ -322,8 +324,49 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) mode: ModeArgs,
 
+    /// Put what is found in order by the stages of a pipeline, which says its own mode: fast, balanced, precise, or a file
+    /// in TOML or JSON
+    #[arg(long, value_name = "PIPELINE")]
+    pub(crate) pipeline: Option<String>,
+
+    /// Say what the stages of the pipeline did, and what they took, on standard error
+    #[arg(long, requires = "pipeline")]
+    pub(crate) report: bool,
+
     #[command(flatten)]
     pub(crate) documents: DocumentArgs,
+
+    #[command(flatten)]
+    pub(crate) encoder: EncoderArgs,
+}
+
+/// Texts are the lines of FILE or of standard input, the best so far first. A line may be an object instead: `text` and, if you
+/// like, `id`, `title`, `score` and `metadata`; what `latewood search --json` prints are such.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RerankArgs {
+    /// What they are to answer
+    pub(crate) query: String,
+
+    /// The texts [default: standard input]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: Option<PathBuf>,
+
+    /// The stages: a file in TOML or JSON, or fast, balanced, precise, of which what is searched for is left away
+    /// [default: late interaction]
+    #[arg(long, value_name = "PIPELINE")]
+    pub(crate) pipeline: Option<String>,
+
+    /// Texts to print [default: all that the stages leave]
+    #[arg(short, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: Option<u32>,
+
+    /// Say what the stages did, and what they took, on standard error
+    #[arg(long)]
+    pub(crate) report: bool,
+
+    /// Say what the stages are going to cost, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,
@@ -395,6 +438,11 @@ pub(crate) struct ServeArgs {
     /// Seconds that a request may take; a write that takes longer goes on as a task
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) timeout: u32,
+
+    /// A pipeline that searches may name: fast, balanced, precise, a file in TOML or JSON, which is called as the file without
+    /// its ending, or NAME=FILE; may be given more than once
+    #[arg(long, value_name = "PIPELINE")]
+    pub(crate) pipeline: Vec<String>,
 
     /// Log in JSON
     #[arg(long)]
@@ -515,6 +563,10 @@ pub(crate) struct EvalArgs {
 
     #[command(flatten)]
     pub(crate) mode: ModeArgs,
+
+    /// Measure a pipeline, stage by stage: fast, balanced, precise, or a file in TOML or JSON
+    #[arg(long, value_name = "PIPELINE")]
+    pub(crate) pipeline: Option<String>,
 
     /// Split documents into passages, as `latewood index` does; each then ranks as its best passage
     #[arg(long)]

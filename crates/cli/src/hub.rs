@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use latewood::device::Opened;
-use latewood::encoder::{ColbertEncoder, HubEvent, HubName, HubOptions};
+use latewood::encoder::{ColbertEncoder, CrossEncoder, HubEvent, HubName, HubOptions};
 use serde_json::json;
 
 use crate::args::{Args, ModelFetchArgs};
@@ -21,6 +21,14 @@ pub(crate) fn load(args: &Args, name: &HubName, device: &Opened) -> anyhow::Resu
     let hear = |event: HubEvent<'_>| hear(args, &progress, name, event);
     let encoder = ColbertEncoder::from_hub(name, args.compute(device), &options()?, &hear);
     encoder.map_err(|error| about(name, error))
+}
+
+/// Loads a cross-encoder, from the cache if it is there.
+pub(crate) fn load_cross_encoder(args: &Args, name: &HubName, device: &Opened) -> anyhow::Result<CrossEncoder> {
+    let progress = Progress::new(args.quiet);
+    let hear = |event: HubEvent<'_>| hear(args, &progress, name, event);
+    let model = CrossEncoder::from_hub(name, args.compute(device), &options()?, &hear);
+    model.map_err(|error| about(name, error))
 }
 
 /// `latewood model fetch`: brings the newest commit of a model into the cache.

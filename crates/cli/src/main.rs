@@ -14,6 +14,7 @@ mod model;
 #[cfg(feature = "otel")]
 mod otel;
 mod output;
+mod pipeline;
 mod progress;
 
 use std::ffi::OsString;
@@ -75,6 +76,7 @@ fn run(args: &Args, fault: Option<anyhow::Error>) -> anyhow::Result<ExitCode> {
     };
     match &args.command {
         Command::Search(own) => commands::search::run(args, own),
+        Command::Rerank(own) => commands::rerank::run(args, own),
         Command::Index(own) => commands::index::run(args, own),
         Command::Status(own) => commands::status::run(args, own),
         Command::Serve(own) => commands::serve::run(args, own),

@@ -25,6 +25,15 @@ pub enum Error {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     #[error(transparent)]
     Gpu(#[from] latewood_kernels::GpuError),
+    /// A pipeline's stage failed.
+    #[error(transparent)]
+    Rerank(#[from] latewood_rerank::Error),
+    /// What a pipeline asks of the search is not there.
+    #[error("pipeline: {detail}")]
+    Pipeline {
+        /// What is wrong.
+        detail: String,
+    },
     /// Walking the folder failed.
     #[error(transparent)]
     Ingest(#[from] latewood_ingest::Error),

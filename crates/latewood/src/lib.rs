@@ -24,6 +24,7 @@
 
 mod blocks;
 mod budget;
+mod cascade;
 mod catalog;
 pub mod device;
 mod documents;
@@ -38,7 +39,7 @@ pub mod maintain;
 mod mode;
 mod ranking;
 mod reader;
-mod rerank;
+mod score_texts;
 mod scripts;
 mod snippet;
 mod sync;
@@ -47,6 +48,7 @@ mod texts;
 pub mod vectors;
 
 pub use budget::{Budget, Tuned};
+pub use cascade::{PipelineAnswer, StageScores, rank_texts};
 pub use catalog::{Catalog, FileRecord, Files, FilesIter, Metadata, PassageRecord, SkippedRecord, Source};
 pub use documents::{Committed, Content, DocumentWriter, NewDocument, Put};
 pub use error::{Error, Result};
@@ -55,9 +57,10 @@ pub use filter::Filter;
 pub use latewood_encoder as encoder;
 pub use latewood_engine as engine;
 pub use latewood_ingest as ingest;
+pub use latewood_rerank as rerank;
 pub use location::{INDEX_DIR, Location};
 pub use mode::Mode;
 pub use reader::{Answer, Hit, Passage, Reader, SearchOptions};
-pub use rerank::score_texts;
+pub use score_texts::score_texts;
 pub use sync::{Event, LeftOut, Monitor, SyncOptions, SyncReport};
 pub use text_index::TextIndex;

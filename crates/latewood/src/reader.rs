@@ -13,6 +13,7 @@ use roaring::RoaringTreemap;
 use serde::{Serialize, Serializer};
 
 use crate::budget::Budget;
+use crate::cascade::StageScores;
 use crate::catalog::{Catalog, FileRecord, Metadata, PassageRecord, Runs};
 use crate::error::{Error, Result};
 use crate::explain::TokenMatch;
@@ -106,6 +107,9 @@ pub struct Hit {
     /// For each row of the query the token that it met best; none unless asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matches: Option<Vec<TokenMatch>>,
+    /// What the stages of a pipeline gave it, where there was one; the score is then the last stage's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stages: Option<StageScores>,
 }
 
 /// What a search found.
@@ -227,7 +231,7 @@ impl Reader {
         }
     }
 
-    fn answer(&self, asked: &Asked<'_>, ranking: Ranking, explain: bool) -> Result<Answer> {
+    pub(crate) fn answer(&self, asked: &Asked<'_>, ranking: Ranking, explain: bool) -> Result<Answer> {
         // Of a document with several hits the text is unpacked once.
         let mut unpacked = HashMap::new();
         let mut hit = |found: &Ranked| -> Result<Hit> {
@@ -242,7 +246,7 @@ impl Reader {
                 false => None,
             };
             let Ranked { score, semantic, keyword, .. } = *found;
-            Ok(Hit { score, semantic, keyword, passage, matches })
+            Ok(Hit { score, semantic, keyword, passage, matches, stages: None })
         };
         Ok(Answer {
             hits: ranking.hits.iter().map(&mut hit).collect::<Result<_>>()?,

@@ -45,7 +45,7 @@ pub use error::{Error, Result};
 pub use llm::repaired;
 pub use pipeline::{
     CrossEncoderStage, FusionMethod, FusionStage, KeywordStage, LateInteractionStage, LlmMethod, LlmStage,
-    MetadataStage, Normalise, Pipeline, Retrieve, Signal, SignalKind, Stage, StageKind,
+    MetadataStage, Normalise, Pipeline, RETRIEVE, Retrieve, Signal, SignalKind, Stage, StageKind,
 };
 pub use ranker::{Models, Ranked, Ranker, Scorers};
 pub use report::{Distribution, Estimate, Report, StageReport};

@@ -22,7 +22,7 @@ use toml::{Table, Value};
 use crate::error::{Error, Result};
 
 /// The name under which candidates' first scores are kept.
-pub(crate) const RETRIEVE: &str = "retrieve";
+pub const RETRIEVE: &str = "retrieve";
 /// Stages of a pipeline.
 const MAX_STAGES: usize = 16;
 
@@ -336,8 +336,8 @@ struct Written {
 }
 
 impl Pipeline {
-    /// The named ones: `fast` is late interaction over what keywords find, `balanced` what a hybrid search finds, weighed by
-    /// exact words, `precise` a cross-encoder over that.
+    /// The named ones: `fast` is late interaction over what keywords find; `balanced` a small cross-encoder over the first
+    /// twenty of a hybrid search, `precise` a large one over the first fifty.
     pub const PRESETS: [(&'static str, &'static str); 3] = [
         ("fast", include_str!("presets/fast.toml")),
         ("balanced", include_str!("presets/balanced.toml")),
@@ -348,6 +348,16 @@ impl Pipeline {
     pub fn preset(name: &str) -> Option<Self> {
         let (_, text) = Self::PRESETS.into_iter().find(|(known, _)| *known == name)?;
         Self::parse_toml(text).ok()
+    }
+
+    /// Whether a stage reads the text of candidates; otherwise they may come without.
+    pub fn reads_text(&self) -> bool {
+        let reads = |signal: &Signal| matches!(signal.kind, SignalKind::ExactMatch | SignalKind::Length);
+        self.stages.iter().any(|stage| match &stage.kind {
+            StageKind::CrossEncoder(_) | StageKind::Llm(_) => true,
+            StageKind::Metadata(stage) => stage.signals.iter().any(reads),
+            StageKind::LateInteraction(_) | StageKind::Keyword(_) | StageKind::Fusion(_) => false,
+        })
     }
 
     /// Reads a pipeline in TOML.

@@ -77,6 +77,12 @@ impl Given {
     }
 }
 
+impl std::fmt::Debug for Ranker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ranker").field("pipeline", &self.pipeline).finish_non_exhaustive()
+    }
+}
+
 impl Ranker {
     /// Loads the models of `pipeline`.
     ///

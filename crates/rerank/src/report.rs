@@ -70,7 +70,8 @@ pub struct Estimate {
 }
 
 impl Distribution {
-    pub(crate) fn of(scores: &[f32]) -> Option<Self> {
+    /// Of `scores`, in any order; none of none.
+    pub fn of(scores: &[f32]) -> Option<Self> {
         let mut sorted = scores.to_vec();
         sorted.sort_unstable_by(|a, b| b.total_cmp(a));
         let (&most, &least) = (sorted.first()?, sorted.last()?);

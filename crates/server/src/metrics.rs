@@ -8,6 +8,7 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use latewood::engine::Timings;
+use latewood::rerank::Report;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -50,6 +51,12 @@ struct IndexLabels {
     index: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PipelineLabels {
+    pipeline: String,
+    stage: String,
+}
+
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All counters. Cheap to clone: clones count together.
@@ -63,6 +70,8 @@ pub(crate) struct Metrics {
     pub(crate) documents_written: Counter,
     pub(crate) commit_seconds: Histogram,
     rerank_lift: Histogram,
+    pipeline_seconds: Seconds<PipelineLabels>,
+    pipeline_skipped: Family<PipelineLabels, Counter>,
     documents: Family<IndexLabels, Gauge>,
     passages: Family<IndexLabels, Gauge>,
     bytes: Family<IndexLabels, Gauge>,
@@ -92,6 +101,8 @@ impl Metrics {
             documents_written: Counter::default(),
             commit_seconds: seconds(),
             rerank_lift: counts(),
+            pipeline_seconds: Family::new_with_constructor(seconds),
+            pipeline_skipped: Family::default(),
             documents: Family::default(),
             passages: Family::default(),
             bytes: Family::default(),
@@ -117,6 +128,10 @@ impl Metrics {
         registry.register_with_unit("commit", text, Unit::Seconds, self.commit_seconds.clone());
         let text = "Places by which reranking moved up, on average, the documents that it put first";
         registry.register("rerank_position_lift", text, self.rerank_lift.clone());
+        let text = "Time of the stages of a pipeline";
+        registry.register_with_unit("pipeline_stage", text, Unit::Seconds, self.pipeline_seconds.clone());
+        let text = "How often a stage of a pipeline was left out or failed";
+        registry.register("pipeline_stage_skipped", text, self.pipeline_skipped.clone());
         registry.register("index_documents", "Documents in an index", self.documents.clone());
         registry.register("index_passages", "Passages in an index", self.passages.clone());
         registry.register_with_unit("index", "Size of an index and its texts", Unit::Bytes, self.bytes.clone());
@@ -149,6 +164,18 @@ impl Metrics {
         }
         let lifts = before.iter().enumerate().map(|(now, &before)| before.saturating_sub(now));
         self.rerank_lift.observe(lifts.sum::<usize>() as f64 / before.len() as f64);
+    }
+
+    /// What a pipeline did with one query.
+    pub(crate) fn pipeline(&self, pipeline: &str, report: &Report) {
+        for stage in &report.stages {
+            let labels = PipelineLabels { pipeline: pipeline.into(), stage: stage.name.clone() };
+            match stage.scores {
+                Some(_) => self.pipeline_seconds.get_or_create(&labels).observe(stage.ms / 1e3),
+                None => drop(self.pipeline_skipped.get_or_create(&labels).inc()),
+            }
+        }
+        self.rerank_lift.observe(report.mean_lift.max(0.0));
     }
 
     /// Everything, as text. `indexes` and the cache are told anew each time.

@@ -11,6 +11,7 @@ use latewood::device::Opened;
 use latewood::encoder::{CachedQueries, Encoder};
 use latewood::engine::IndexOptions;
 use latewood::ingest::PassageOptions;
+use latewood::rerank::{Models, Pipeline, Ranker};
 use latewood::{Location, Reader, SyncOptions, TextIndex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::Semaphore;
@@ -101,6 +102,8 @@ pub struct ServerOptions {
     pub hosts: Option<Vec<String>>,
     /// Other sites whose pages may ask (CORS): `https://example.org`, or `*`. None unless said.
     pub allowed_origins: Vec<String>,
+    /// Pipelines that searches may name; `fast`, which needs no model, is there unless another is called so.
+    pub pipelines: BTreeMap<String, Arc<Ranker>>,
     /// Told of each request's span before it begins, with the request's headers: they may name the span's parent, where spans
     /// are collected from several programs.
     pub span_parent: Option<fn(&Span, &HeaderMap)>,
@@ -128,6 +131,15 @@ struct Inner {
     bodies: Arc<Semaphore>,
     started: Instant,
     answers: AtomicU64,
+}
+
+/// For pipelines without models.
+struct NoModels;
+
+impl Models for NoModels {
+    fn cross_encoder(&self, _: &str) -> Result<Arc<latewood::encoder::CrossEncoder>, String> {
+        Err("this pipeline is to have no models".into())
+    }
 }
 
 #[derive(Clone)]
@@ -158,7 +170,14 @@ impl AppState {
     ///
     /// # Errors
     /// When the data folder cannot be made or read.
-    pub fn new(encoder: Arc<dyn Encoder>, device: Option<Opened>, options: ServerOptions) -> latewood::Result<Self> {
+    pub fn new(
+        encoder: Arc<dyn Encoder>,
+        device: Option<Opened>,
+        mut options: ServerOptions,
+    ) -> latewood::Result<Self> {
+        if let (false, Some(fast)) = (options.pipelines.contains_key("fast"), Pipeline::preset("fast")) {
+            options.pipelines.insert("fast".into(), Arc::new(Ranker::new(fast, &NoModels)?));
+        }
         let metrics = Metrics::new();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let io = |action, e: std::io::Error| latewood::Error::Io {
@@ -415,6 +434,10 @@ impl AppState {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.0.writers.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn pipelines(&self) -> &BTreeMap<String, Arc<Ranker>> {
+        &self.0.options.pipelines
     }
 
     pub(crate) fn encoder(&self) -> &Arc<CachedQueries> {

@@ -244,6 +244,7 @@ class AsyncIndex:
         filter: Mapping[str, Any] | None = None,
         mode: Mode = "hybrid",
         explain: bool = False,
+        pipeline: str | None = None,
     ) -> Found: ...
 
     @overload
@@ -254,6 +255,7 @@ class AsyncIndex:
         filter: Mapping[str, Any] | None = None,
         mode: Mode = "hybrid",
         explain: bool = False,
+        pipeline: str | None = None,
     ) -> list[Found]: ...
 
     async def search(
@@ -263,14 +265,16 @@ class AsyncIndex:
         filter: Mapping[str, Any] | None = None,
         mode: Mode = "hybrid",
         explain: bool = False,
+        pipeline: str | None = None,
     ) -> Found | list[Found]:
         """The `k` passages that fit best.
 
         `query` is words, or token embeddings `[n, dim]`; or several of them, which are answered with as many results.
         `filter` says which documents may be found: `{"lang": "rust", "stars": {"$gte": 100}}`. With `explain` hits say
-        what each token of the query met.
+        what each token of the query met. `pipeline` puts what is found in order by the stages of one of the server's
+        (docs/reranking.md), which says its own mode; hits then say what each stage gave them.
         """
-        return await self._client._send(wire.search(self.name, query, k, filter, mode, explain))
+        return await self._client._send(wire.search(self.name, query, k, filter, mode, explain, pipeline))
 
     async def rerank(
         self, query: str, ids: Sequence[str], top_n: int | None = None, return_documents: bool = False

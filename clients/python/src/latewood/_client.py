@@ -237,6 +237,7 @@ class Index:
         filter: Mapping[str, Any] | None = None,
         mode: Mode = "hybrid",
         explain: bool = False,
+        pipeline: str | None = None,
     ) -> Found: ...
 
     @overload
@@ -247,6 +248,7 @@ class Index:
         filter: Mapping[str, Any] | None = None,
         mode: Mode = "hybrid",
         explain: bool = False,
+        pipeline: str | None = None,
     ) -> list[Found]: ...
 
     def search(
@@ -256,14 +258,16 @@ class Index:
         filter: Mapping[str, Any] | None = None,
         mode: Mode = "hybrid",
         explain: bool = False,
+        pipeline: str | None = None,
     ) -> Found | list[Found]:
         """The `k` passages that fit best.
 
         `query` is words, or token embeddings `[n, dim]`; or several of them, which are answered with as many results.
         `filter` says which documents may be found: `{"lang": "rust", "stars": {"$gte": 100}}`. With `explain` hits say
-        what each token of the query met.
+        what each token of the query met. `pipeline` puts what is found in order by the stages of one of the server's
+        (docs/reranking.md), which says its own mode; hits then say what each stage gave them.
         """
-        return self._client._send(wire.search(self.name, query, k, filter, mode, explain))
+        return self._client._send(wire.search(self.name, query, k, filter, mode, explain, pipeline))
 
     def rerank(
         self, query: str, ids: Sequence[str], top_n: int | None = None, return_documents: bool = False

@@ -92,6 +92,8 @@ class Hit:
     """BM25, where it does not count alone."""
     page: int | None = None
     """The page, slide or sheet it begins on, from 1, where its file has such."""
+    stages: dict[str, Any] | None = None
+    """What the stages of a pipeline gave it: `scores` and `signals` by their names, and where it `came_as`, from 0."""
 
     def matched_text(self, match: Match) -> str | None:
         """The word that a token of the query met: in the text, or in the title or a heading above it."""

@@ -304,7 +304,7 @@ def delete_documents(index: str, ids: Sequence[str], wait: bool) -> Call[Task]:
 
 
 def search(
-    index: str, query: Any, k: int, filter: Mapping[str, Any] | None, mode: Mode, explain: bool
+    index: str, query: Any, k: int, filter: Mapping[str, Any] | None, mode: Mode, explain: bool, pipeline: str | None
 ) -> Call[Found | list[Found]]:
     """One query, or several; in words, or as token embeddings."""
     many = False
@@ -319,7 +319,7 @@ def search(
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("a query is a text, several of them, or token embeddings [n, dim] or [queries, n, dim]")
         asked, many = {"queries": texts}, True
-    body = encode({**asked, **_without_none(k=k, filter=filter, mode=mode), "explain": explain})
+    body = encode({**asked, **_without_none(k=k, filter=filter, mode=mode, pipeline=pipeline), "explain": explain})
     path = _index(index, "/search")
     return Call("POST", path, _found_many, body) if many else Call("POST", path, _found, body)
 

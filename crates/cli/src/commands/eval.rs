@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use latewood::device::{Device, Opened};
 use latewood::eval::{
     self, Collection, EvalOptions, EvalReport, Judgements, Metrics, ModeReport, OwnQuestions, Questions, Ranking,
+    StageMetrics,
 };
 use latewood::ingest::PassageOptions;
 use latewood::{Budget, Reader, TextIndex};
@@ -16,7 +18,7 @@ use serde_json::json;
 
 use crate::args::{Args, EvalArgs};
 use crate::progress::Progress;
-use crate::{model, output};
+use crate::{model, output, pipeline};
 
 pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
     match (&own.run, &own.questions, &own.dir) {
@@ -49,12 +51,14 @@ fn collection(args: &Args, own: &EvalArgs, collection: &Collection) -> anyhow::R
     let device = super::device(args, Device::Cpu)?;
     let encoder = model::load(args, &own.encoder, None, &device)?;
     let progress = Progress::new(args.quiet);
-    let report = eval::evaluate(collection, &encoder, &options(args, own, device), &|event| progress.eval(event))?;
+    let options = options(args, own, device)?;
+    let report = eval::evaluate(collection, &encoder, &options, &|event| progress.eval(event))?;
     progress.clear();
     if args.json {
         output::json_line("latewood.eval.1", &report)?;
     } else {
         print(&report)?;
+        stages(&report.pipeline)?;
     }
     by_the_way(args, own, &report.modes, &collection.questions)
 }
@@ -71,7 +75,7 @@ fn index(args: &Args, own: &EvalArgs, questions: &OwnQuestions) -> anyhow::Resul
         );
     }
     let progress = Progress::new(args.quiet);
-    let options = options(args, own, device);
+    let options = options(args, own, device)?;
     let report = eval::evaluate_index(&reader, questions, &options, &|event| progress.eval(event))?;
     progress.clear();
     for answer in &report.not_indexed {
@@ -85,6 +89,7 @@ fn index(args: &Args, own: &EvalArgs, questions: &OwnQuestions) -> anyhow::Resul
         recall((report.recall_10_of_exact, report.recall_100_of_exact))?;
         writeln!(io::stdout(), "{} questions", report.queries)?;
         times(&report.modes)?;
+        stages(&report.pipeline)?;
     }
     by_the_way(args, own, &report.modes, &questions.questions)
 }
@@ -138,7 +143,7 @@ fn compare(args: &Args, own: &EvalArgs, judgements: &Judgements, runs: &[Named<'
 /// A run and what it is called.
 type Named<'r> = (&'r str, &'r HashMap<String, Ranking>);
 
-fn options(args: &Args, own: &EvalArgs, device: Opened) -> EvalOptions {
+fn options(args: &Args, own: &EvalArgs, device: Opened) -> anyhow::Result<EvalOptions> {
     let mut options = EvalOptions::default();
     options.bits = own.bits;
     options.exact = !own.no_exact;
@@ -154,8 +159,40 @@ fn options(args: &Args, own: &EvalArgs, device: Opened) -> EvalOptions {
         budget.rescored = own.rescored.unwrap_or(usual.rescored);
     }
     options.passages = own.split.then(PassageOptions::default);
+    if let Some(named) = &own.pipeline {
+        options.pipeline = Some(Arc::new(pipeline::load(args, pipeline::read(named)?, &device)?));
+    }
     options.device = Some(device);
-    options
+    Ok(options)
+}
+
+/// What each stage of a pipeline finds.
+fn stages(stages: &[StageMetrics]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let Some(first) = stages.first() else { return Ok(()) };
+    writeln!(
+        out,
+        "{:20}{:>8}{:>8}{:>7}{:>7}{:>7}{:>8}{:>8}{:>7}{:>12}{:>12}",
+        "stage", "NDCG@10", "MRR@10", "P@1", "P@3", "P@5", "recall", "gain", "kept", "p50", "p95"
+    )?;
+    for stage in stages {
+        let StageMetrics { metrics: m, precision_1, precision_3, precision_5, .. } = stage;
+        writeln!(
+            out,
+            "{:20}{:>8.4}{:>8.4}{precision_1:>7.3}{precision_3:>7.3}{precision_5:>7.3}{:>8.4}{:>+8.4}{:>7.1}{:>9.2} ms{:>9.2} ms",
+            stage.stage, m.ndcg_10, m.mrr_10, stage.recall, stage.gain, stage.kept, stage.ms.p50, stage.ms.p95
+        )?;
+        if stage.ran < 1.0 {
+            writeln!(out, "{:20}ran for {:.0}% of the queries", "", stage.ran * 100.0)?;
+        }
+    }
+    writeln!(
+        out,
+        "of all answers {:.1}% are not among what {} brings: no stage finds those",
+        (1.0 - first.recall) * 100.0,
+        first.stage
+    )?;
+    Ok(())
 }
 
 fn print(report: &EvalReport) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ pub(crate) mod index;
 pub(crate) mod maintain;
 pub(crate) mod manual;
 pub(crate) mod model_check;
+pub(crate) mod rerank;
 pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -12,7 +12,7 @@ use latewood::{Filter, Hit, Location, Reader, SearchOptions, TextIndex};
 
 use crate::args::{Args, SearchArgs};
 use crate::hits::{self, Look};
-use crate::{model, output};
+use crate::{model, output, pipeline};
 
 /// What text on standard input is called.
 const STDIN: &str = "stdin";
@@ -23,23 +23,34 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
     }
     let options = options(args, own)?;
     let device = super::device(args, Device::Cpu)?;
-    let answer = if own.path.as_deref() == Some(Path::new("-")) {
+    // What is wrong with it is said before anything is indexed.
+    let ranker = own.pipeline.as_deref().map(pipeline::read).transpose()?;
+    let ranker = ranker.map(|read| pipeline::load(args, read, &device)).transpose()?;
+    let search = |reader: Reader| -> anyhow::Result<Vec<Hit>> {
+        let Some(ranker) = &ranker else { return Ok(reader.search(&own.query, &options)?.hits) };
+        let answer = reader.search_pipeline(&own.query, ranker, &options)?;
+        if own.report {
+            pipeline::print(&answer.report, Some((answer.retrieved, answer.retrieve_ms)))?;
+        }
+        Ok(answer.hits)
+    };
+    let hits = if own.path.as_deref() == Some(Path::new("-")) {
         // Kept until the answer is there.
         let folder = tempfile::tempdir().context("cannot make a folder for the text on standard input")?;
-        piped(args, own, folder.path(), &device)?.search(&own.query, &options)?
+        search(piped(args, own, folder.path(), &device)?)?
     } else {
         let reader = folder(args, own, &device)?;
         note_unknown_fields(args, &reader, options.filter.as_ref());
-        reader.search(&own.query, &options)?
+        search(reader)?
     };
     if own.paths || own.null {
-        paths(&answer.hits, own.null)?;
+        paths(&hits, own.null)?;
     } else if args.json {
-        answer.hits.iter().try_for_each(|hit| output::json_line("latewood.hit.1", hit))?;
+        hits.iter().try_for_each(|hit| output::json_line("latewood.hit.1", hit))?;
     } else {
-        hits::print(&answer.hits, &own.query, Look { full: own.full, explain: own.explain })?;
+        hits::print(&hits, &own.query, Look { full: own.full, explain: own.explain })?;
     }
-    Ok(if answer.hits.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if hits.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 /// A field that no document has is a slip, more often than not: it would find nothing, and say nothing.

@@ -1,25 +1,28 @@
 //! `latewood serve`, `latewood mcp`, `latewood openapi`
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use latewood::device::{Device, Opened};
+use latewood::rerank::Ranker;
 use latewood::{Location, TextIndex};
 use latewood_server::{AppState, Keys, Right, ServerOptions};
 use tokio::net::TcpListener;
 
 use crate::args::{Args, EncoderArgs, McpArgs, ServeArgs};
 use crate::log::Log;
-use crate::model;
+use crate::{model, pipeline};
 
 /// The index of the folder that is served.
 const FOLDER_INDEX: &str = "default";
 
 pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let options = options(own)?;
+    let mut options = options(own)?;
     if !own.addr.ip().is_loopback() && options.keys.is_empty() && !own.allow_anonymous {
         bail!(
             "{} is reachable from other machines, and there is no key: set LATEWOOD_WRITE_KEYS (and LATEWOOD_READ_KEYS), or \
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &Args, own: &ServeArgs) -> anyhow::Result<ExitCode> {
         runtime.block_on(TcpListener::bind(own.addr)).with_context(|| format!("cannot listen on {}", own.addr))?;
     let addr = listener.local_addr().context("cannot tell the address")?;
     let device = super::device(args, Device::Auto)?;
+    options.pipelines = pipelines(args, own, &device)?;
     let state = state(args, (own.path.as_deref(), &own.encoder), &device, options)?;
     let stopped = {
         let _runtime = runtime.enter();
@@ -100,6 +104,25 @@ fn options(own: &ServeArgs) -> anyhow::Result<ServerOptions> {
         options.hosts = Some(own_names.into_iter().chain(own.allow_host.iter().cloned()).collect());
     }
     Ok(options)
+}
+
+/// The pipelines that searches may name, their models loaded.
+fn pipelines(args: &Args, own: &ServeArgs, device: &Opened) -> anyhow::Result<BTreeMap<String, Arc<Ranker>>> {
+    let mut pipelines = BTreeMap::new();
+    for named in &own.pipeline {
+        let (name, from) = match named.split_once('=') {
+            Some((name, from)) => (name.to_owned(), from),
+            None => {
+                let name = Path::new(named).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                (name, named.as_str())
+            }
+        };
+        let ranker = pipeline::load(args, pipeline::read(from)?, device)?;
+        if pipelines.insert(name.clone(), Arc::new(ranker)).is_some() {
+            bail!("--pipeline: two are called {name}");
+        }
+    }
+    Ok(pipelines)
 }
 
 /// The keys in the environment, where lists of processes do not show them.

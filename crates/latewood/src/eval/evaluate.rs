@@ -12,9 +12,11 @@ use latewood_encoder::Encoder;
 use latewood_engine::exact::ExactSearch;
 use latewood_engine::{DocId, IndexInfo, IndexOptions, QueryEmbeddings, Stage};
 use latewood_ingest::PassageOptions;
+use latewood_rerank::Ranker;
 use serde::Serialize;
 
 use super::beir::{Collection, Document};
+use super::cascade::{self, StageMetrics};
 use super::metrics::{Metrics, overlap, score};
 use super::searching::{DEPTH, ModeReport, Questions, rankings, search};
 use crate::device::Opened;
@@ -46,12 +48,14 @@ pub struct EvalOptions {
     pub index: Option<PathBuf>,
     /// Where searches run; the processor if none.
     pub device: Option<Opened>,
+    /// A pipeline to measure beside the modes.
+    pub pipeline: Option<Arc<Ranker>>,
 }
 
 impl Default for EvalOptions {
     fn default() -> Self {
         let (search, modes) = (SearchOptions::new(DEPTH), Mode::ALL.to_vec());
-        Self { bits: 4, search, modes, passages: None, exact: true, index: None, device: None }
+        Self { bits: 4, search, modes, passages: None, exact: true, index: None, device: None, pipeline: None }
     }
 }
 
@@ -90,6 +94,9 @@ pub enum EvalEvent {
 pub struct EvalReport {
     /// What each mode finds, and in what time.
     pub modes: Vec<ModeReport>,
+    /// What each stage of the pipeline finds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pipeline: Vec<StageMetrics>,
     /// Metrics of exact MaxSim on the same embeddings.
     pub exact: Option<Metrics>,
     /// Share of the exact first 10 that the index finds among its first 10, by meaning alone.
@@ -153,6 +160,13 @@ pub fn evaluate(
     let built = Build { collection, encoder: &**encoder, index: &index, monitor }.run(options, exact.as_mut())?;
     let reader = index.reader()?;
     let mut modes = search_all(&collection.questions, &reader, options, monitor)?;
+    let asked = options.modes.len() * collection.questions.queries.len();
+    let name = |_, doc: DocId| reader.document_of(doc).map(Cow::Borrowed);
+    let pipeline = options.pipeline.as_ref().map_or(Ok(Vec::new()), |ranker| {
+        let total = asked + collection.questions.queries.len();
+        let progress = |done| monitor(EvalEvent::Searched { done: asked + done, total });
+        cascade::stages(&reader, ranker, &collection.questions, &name, &progress)
+    })?;
     let exact = exact.map(|search| {
         let name = |_, doc: DocId| Some(Cow::Borrowed(built.ids.get(doc.0 as usize)?.as_str()));
         rankings(&collection.questions.queries, &search.finish(), name)
@@ -170,6 +184,7 @@ pub fn evaluate(
         recall_100_of_exact,
         exact: exact.as_ref().map(|run| score(&collection.questions.judgements, run)),
         modes,
+        pipeline,
         documents: collection.documents.len(),
         passages: info.docs(),
         empty_documents: built.empty,

@@ -99,6 +99,13 @@ fn gain(grades: &[i64]) -> f64 {
     ranked.map(|(at, &grade)| grade.max(0) as f64 / ((at + 2) as f64).log2()).sum()
 }
 
+/// The share of the first `depth` of a ranking that are answers.
+pub(super) fn precision(judgements: &Judgements, query: &str, ranking: &Ranking, depth: usize) -> f64 {
+    let docs = judgements.0.get(query);
+    let is_answer = |(doc, _): &&(String, f32)| docs.and_then(|docs| docs.get(doc)).is_some_and(|&grade| grade > 0);
+    ranking.docs.iter().take(depth).filter(is_answer).count() as f64 / depth as f64
+}
+
 /// The mean share of the first `depth` of `wanted` that is among the first `depth` of `found`.
 pub fn overlap(found: &HashMap<String, Ranking>, wanted: &HashMap<String, Ranking>, depth: usize) -> f64 {
     let empty = Ranking::default();

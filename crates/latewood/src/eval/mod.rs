@@ -1,6 +1,7 @@
 //! Measuring search: collections with judgements, users' own questions, metrics, and the index against the exact oracle.
 
 mod beir;
+mod cascade;
 mod compare;
 mod evaluate;
 mod metrics;
@@ -10,6 +11,7 @@ mod searching;
 mod tune;
 
 pub use beir::{Collection, Document, Query};
+pub use cascade::StageMetrics;
 pub use compare::{Comparison, compare};
 pub use evaluate::{EvalEvent, EvalOptions, EvalReport, evaluate};
 pub use metrics::{Judgements, Metrics, by_query, overlap, score};

@@ -14,6 +14,7 @@ use latewood_engine::DocId;
 use serde::{Deserialize, Serialize};
 
 use super::beir::Query;
+use super::cascade::{self, StageMetrics};
 use super::evaluate::{EvalEvent, EvalOptions};
 use super::metrics::overlap;
 use super::searching::{DEPTH, ModeReport, Questions, rankings, search};
@@ -144,6 +145,9 @@ struct Found<'c> {
 pub struct IndexReport {
     /// What each mode finds, and in what time.
     pub modes: Vec<ModeReport>,
+    /// What each stage of the pipeline finds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pipeline: Vec<StageMetrics>,
     /// Share of the first 10 passages that scoring every passage finds which searches by meaning find among their first 10.
     pub recall_10_of_exact: Option<f64>,
     /// The same of 100.
@@ -197,13 +201,17 @@ pub fn evaluate_index(
         }
         modes.push(report);
     }
+    let pipeline = options.pipeline.as_ref().map_or(Ok(Vec::new()), |ranker| {
+        let name = |query, doc| own.name(query, reader, doc);
+        cascade::stages(reader, ranker, &own.questions, &name, &|_| {})
+    })?;
     let share = |k| Some(overlap(nearest.as_ref()?, exact.as_ref()?, k));
     let not_indexed = own.answers.iter().flatten().filter(|answer| reader.catalog().get(&answer.path).is_none());
     let not_indexed: HashSet<&str> = not_indexed.map(|answer| answer.name.as_str()).collect();
     let mut not_indexed: Vec<String> = not_indexed.into_iter().map(str::to_owned).collect();
     not_indexed.sort_unstable();
     let (recall_10_of_exact, recall_100_of_exact) = (share(10), share(100));
-    Ok(IndexReport { recall_10_of_exact, recall_100_of_exact, modes, queries: queries.len(), not_indexed })
+    Ok(IndexReport { pipeline, recall_10_of_exact, recall_100_of_exact, modes, queries: queries.len(), not_indexed })
 }
 
 impl OwnQuestions {

@@ -3,8 +3,11 @@
 //! One document of tantivy's for each passage, its words and its id and nothing else: texts and metadata are the catalogue's.
 //! BM25 with k1 = 1.2, b = 0.75 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009).
 
+mod among;
 mod files;
 mod words;
+
+pub(crate) use among::among;
 
 use std::collections::HashSet;
 use std::ops::Range;

@@ -6,6 +6,7 @@ mod embed;
 pub(crate) mod indexes;
 mod ops;
 mod page;
+pub(crate) mod pipelines;
 mod rerank;
 mod search;
 mod tasks;
@@ -100,6 +101,7 @@ fn looking() -> OpenApiRouter<AppState> {
         .routes(routes!(indexes::list))
         .routes(routes!(indexes::get))
         .routes(routes!(documents::get))
+        .routes(routes!(pipelines::list))
         .routes(routes!(tasks::list))
         .routes(routes!(tasks::get))
         .routes(routes!(tasks::events))

@@ -4,15 +4,17 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use latewood::engine::{QueryEmbeddings, Timings};
-use latewood::{Answer, Filter, Hit, SearchOptions, TokenMatch};
+use latewood::{Answer, Filter, Hit, SearchOptions, StageScores, TokenMatch};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tracing::Instrument;
 use tracing::field::Empty;
 use utoipa::ToSchema;
 
 use super::description::{FilterSchema, Words};
+use super::pipelines::{self, PipelineReport};
 use super::{Lines, SEARCH, Span, read_path};
 use crate::error::{ApiError, ErrorBody};
 use crate::json::{Body, or_default, whole};
@@ -58,14 +60,22 @@ pub(crate) struct SearchRequest {
     #[serde(default, deserialize_with = "or_default")]
     #[schema(nullable)]
     explain: bool,
+    /// Put what is found in order by the stages of this pipeline, which says its own mode; `/v1/pipelines` lists them. Queries
+    /// are then in words.
+    pipeline: Option<String>,
+    /// Whether the answer says what the stages of the pipeline did.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
+    report: bool,
 }
 
 impl SearchRequest {
     /// For a query in words, otherwise as usual.
     pub(crate) fn of(query: String, k: usize, filter: Option<Map<String, Value>>) -> Self {
         let (queries, embeddings, embeddings_batch) = (None, None, None);
-        let (mode, explain) = (Mode::default(), false);
-        Self { query: Some(query), queries, embeddings, embeddings_batch, k: Some(k), filter, mode, explain }
+        let (mode, explain, pipeline, report) = (Mode::default(), false, None, false);
+        let (query, k) = (Some(query), Some(k));
+        Self { query, queries, embeddings, embeddings_batch, k, filter, mode, explain, pipeline, report }
     }
 }
 
@@ -125,10 +135,21 @@ pub(crate) struct Found {
     /// Whether every candidate was scored, so that the hits are the best of them for certain.
     exact_among_candidates: bool,
     timings_ms: TimingsMs,
+    /// What a pipeline did, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<PipelineReport>,
 }
 
-/// Milliseconds in each stage; of several queries, encoding is that of all together.
-#[derive(Debug, Serialize, ToSchema)]
+impl Found {
+    /// By a pipeline, which has times of its own.
+    pub(super) fn by_pipeline(hits: Vec<SearchHit>, candidates: usize, pipeline: Option<PipelineReport>) -> Self {
+        let timings_ms = TimingsMs::default();
+        Self { hits, candidates, rescored: 0, exact_among_candidates: false, timings_ms, pipeline }
+    }
+}
+
+/// Milliseconds in each stage; zero where a pipeline searched; of several queries, encoding is that of all together.
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct TimingsMs {
     encode: f64,
     centroids: f64,
@@ -169,6 +190,28 @@ pub(crate) struct SearchHit {
     /// For each token of the query what it met, if the search was to explain.
     #[serde(skip_serializing_if = "Option::is_none")]
     matches: Option<Vec<Match>>,
+    /// What the stages of a pipeline gave it; the score is then the last one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stages: Option<HitStages>,
+}
+
+/// What stages gave a hit.
+#[derive(Debug, Serialize, ToSchema)]
+struct HitStages {
+    /// By the stage's name; `retrieve` is the search's.
+    scores: BTreeMap<String, f32>,
+    /// What each signal of a metadata stage added there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    signals: BTreeMap<String, f32>,
+    /// Its place before any stage, from 0.
+    came_as: usize,
+}
+
+impl From<StageScores> for HitStages {
+    fn from(given: StageScores) -> Self {
+        let StageScores { scores, signals, came_as, .. } = given;
+        Self { scores, signals, came_as }
+    }
 }
 
 /// What one token of the query met.
@@ -208,6 +251,7 @@ impl From<Hit> for SearchHit {
             text: passage.text,
             metadata: passage.metadata,
             matches: hit.matches.map(|matches| matches.into_iter().map(Match::from).collect()),
+            stages: hit.stages.map(HitStages::from),
         }
     }
 }
@@ -231,6 +275,7 @@ impl From<Answer> for Found {
             rescored: answer.rescored,
             exact_among_candidates: answer.exact_among_candidates,
             timings_ms,
+            pipeline: None,
         }
     }
 }
@@ -292,6 +337,16 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         let text = format!("{asked} queries and k = {k}: a search gives {most} hits at most, all queries together");
         return Err(ApiError::bad_request(text));
     }
+    if let Some(name) = request.pipeline {
+        let (queries, one) = match (request.query, request.queries) {
+            (Some(query), None) => (vec![query], true),
+            (None, Some(queries)) => (queries, false),
+            _ => return Err(ApiError::bad_request("a pipeline reads words: give one of \"query\" and \"queries\"")),
+        };
+        check_queries(state, queries.len())?;
+        let asked = pipelines::Asked { name, queries, options, report: request.report };
+        return Ok(response(pipelines::run(state, &served, asked).await?, one));
+    }
     let given = (request.query, request.queries, request.embeddings, request.embeddings_batch);
     let mode = options.mode;
     let Queries { texts, embeddings, encode, one } = queries(state, given, mode).await?;
@@ -320,10 +375,23 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
     let answers = state.read(&served, search).instrument(span.clone()).await?;
     tell(&span, &answers);
     answers.iter().for_each(|answer| state.metrics().search(&answer.search));
-    let mut found: Vec<Found> = answers.into_iter().map(Found::from).collect();
+    Ok(response(answers.into_iter().map(Found::from).collect(), one))
+}
+
+fn response(mut found: Vec<Found>, one: bool) -> SearchResponse {
     match found.pop() {
-        Some(only) if one => Ok(SearchResponse::One(only)),
-        last => Ok(SearchResponse::Many(FoundMany { results: found.into_iter().chain(last).collect() })),
+        Some(only) if one => SearchResponse::One(only),
+        last => SearchResponse::Many(FoundMany { results: found.into_iter().chain(last).collect() }),
+    }
+}
+
+fn check_queries(state: &AppState, count: usize) -> Result<(), ApiError> {
+    let most = state.limits().queries;
+    match count {
+        count if count == 0 || count > most => {
+            Err(ApiError::bad_request(format!("{count} queries: a search has 1 to {most}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -360,10 +428,7 @@ async fn queries(state: &AppState, given: Given, mode: latewood::Mode) -> Result
             return Err(ApiError::bad_request(text));
         }
     };
-    let (count, most) = (texts.len() + matrices.len(), state.limits().queries);
-    if count == 0 || count > most {
-        return Err(ApiError::bad_request(format!("{count} queries: a search has 1 to {most}")));
-    }
+    check_queries(state, texts.len() + matrices.len())?;
     if texts.is_empty() {
         let embeddings = matrices.into_iter().map(|m| QueryEmbeddings::new(m.values, m.dim));
         let embeddings = embeddings.collect::<Result<_, _>>()?;

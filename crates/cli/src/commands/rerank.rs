@@ -1,0 +1,116 @@
+//! `latewood rerank`
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use latewood::device::Device;
+use latewood::rerank::{Candidate, Pipeline, Ranked, Ranker};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::args::{Args, RerankArgs};
+use crate::output::{self, printable};
+use crate::{model, pipeline};
+
+/// Late interaction, and nothing else.
+const USUAL: &str = "[[stages]]\ntype = \"late-interaction\"\n";
+/// Bytes of all texts.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// A line that is an object.
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+    id: Option<Value>,
+    title: Option<String>,
+    #[serde(default)]
+    score: f32,
+    #[serde(default)]
+    metadata: Map<String, Value>,
+}
+
+pub(crate) fn run(args: &Args, own: &RerankArgs) -> anyhow::Result<ExitCode> {
+    if own.query.trim().is_empty() {
+        return Err(latewood::Error::EmptyQuery.into());
+    }
+    let read = own.pipeline.as_deref().map(pipeline::read).transpose()?;
+    let device = super::device(args, Device::Cpu)?;
+    let ranker = pipeline::load(args, read.map_or_else(|| Pipeline::parse_toml(USUAL), Ok)?, &device)?;
+    let candidates = candidates(own)?;
+    if own.dry_run {
+        estimate(args, &ranker, candidates.len())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let encoder = model::load(args, &own.encoder, None, &device)?;
+    let Ranked { mut candidates, report, .. } = latewood::rank_texts(&*encoder, &own.query, candidates, &ranker)?;
+    candidates.truncate(own.k.map_or(usize::MAX, |k| k as usize));
+    if own.report {
+        pipeline::print(&report, None)?;
+    }
+    let mut out = io::stdout().lock();
+    for (candidate, rank) in candidates.iter().zip(1..) {
+        if args.json {
+            output::json_line("latewood.candidate.1", candidate)?;
+        } else {
+            let id = printable(&candidate.id);
+            writeln!(out, "{rank}. {id}  {:.3}\n   {}", candidate.score, printable(candidate.text.trim()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The texts, in the order given.
+fn candidates(own: &RerankArgs) -> anyhow::Result<Vec<Candidate>> {
+    let named = own.file.as_ref().map_or("standard input".to_owned(), |file| file.display().to_string());
+    let reader: Box<dyn Read> = match &own.file {
+        Some(file) => Box::new(File::open(file).with_context(|| format!("{named}: cannot read"))?),
+        None => Box::new(io::stdin()),
+    };
+    let mut candidates = Vec::new();
+    for (line, number) in BufReader::new(reader.take(MOST_BYTES)).lines().zip(1..) {
+        let line = line.with_context(|| format!("{named}, line {number}"))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let object = line.trim_start().starts_with('{');
+        let read = if object { read_object(&line, number) } else { Ok(Candidate::new(number.to_string(), line, 0.0)) };
+        candidates.push(read.with_context(|| format!("{named}, line {number}"))?);
+    }
+    if candidates.is_empty() {
+        bail!("{named}: there is nothing to put in order");
+    }
+    Ok(candidates)
+}
+
+fn read_object(line: &str, number: usize) -> anyhow::Result<Candidate> {
+    let line: Line = serde_json::from_str(line)?;
+    let id = match line.id {
+        Some(Value::String(id)) => id,
+        Some(other) => other.to_string(),
+        None => number.to_string(),
+    };
+    let mut candidate = Candidate::new(id, line.text, line.score);
+    (candidate.title, candidate.metadata) = (line.title, line.metadata);
+    Ok(candidate)
+}
+
+/// What the stages are going to cost.
+fn estimate(args: &Args, ranker: &Ranker, candidates: usize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for stage in ranker.estimate(candidates) {
+        if args.json {
+            output::json_line("latewood.estimate.1", &stage)?;
+            continue;
+        }
+        let requests = if stage.requests > 0 { format!(", {} requests", stage.requests) } else { String::new() };
+        let dropped = if stage.dropped { ", left out: over the latency budget" } else { "" };
+        writeln!(
+            out,
+            "{:20}{:>6} candidates, about {:.1} ms{requests}{dropped}",
+            stage.name, stage.candidates, stage.ms
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! A pipeline over judged queries: what each stage finds, what it adds, and what it costs.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use latewood_engine::{DocId, Hit};
+use latewood_rerank::{Candidate, Ranker, StageReport};
+use serde::Serialize;
+
+use super::metrics::{Metrics, by_query, mean, precision};
+use super::run::Ranking;
+use super::searching::{Percentiles, Questions, rankings};
+use crate::error::Result;
+use crate::reader::{Reader, SearchOptions};
+
+/// What a stage leaves, over all queries.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct StageMetrics {
+    /// The stage's name; `retrieve` is the search.
+    pub stage: String,
+    /// Of the order that it leaves.
+    #[serde(flatten)]
+    pub metrics: Metrics,
+    /// Share of the first that are answers.
+    #[serde(rename = "precision@1")]
+    pub precision_1: f64,
+    /// Of the first 3.
+    #[serde(rename = "precision@3")]
+    pub precision_3: f64,
+    /// Of the first 5.
+    #[serde(rename = "precision@5")]
+    pub precision_5: f64,
+    /// Share of all answers that are among what it leaves: what is lost here no later stage brings back.
+    pub recall: f64,
+    /// Its gain of NDCG@10 over the stage before.
+    pub gain: f64,
+    /// Passages that it leaves, on average.
+    pub kept: f64,
+    /// Share of the queries for which it did what it is there for.
+    pub ran: f64,
+    /// What it takes.
+    pub ms: Percentiles,
+}
+
+/// What was seen of one stage.
+struct Seen {
+    name: String,
+    hits: Vec<Vec<Hit>>,
+    times: Vec<Duration>,
+    ran: usize,
+}
+
+/// Asks all questions; a row for the search and for each stage. `name` says what a passage is called in the judgements.
+pub(super) fn stages<'r>(
+    reader: &Reader,
+    ranker: &Ranker,
+    questions: &Questions,
+    name: &dyn Fn(usize, DocId) -> Option<Cow<'r, str>>,
+    progress: &dyn Fn(usize),
+) -> Result<Vec<StageMetrics>> {
+    let mut seen: Vec<Seen> = Vec::new();
+    let options = SearchOptions::new(usize::MAX);
+    for (at, query) in questions.queries.iter().enumerate() {
+        let mut stage = 0;
+        reader.watch_pipeline(&query.text, ranker, &options, &mut |report, left| {
+            if seen.len() == stage {
+                seen.push(Seen { name: report.name.clone(), hits: Vec::new(), times: Vec::new(), ran: 0 });
+            }
+            seen[stage].add(report, left);
+            stage += 1;
+        })?;
+        progress(at + 1);
+    }
+    let mut before = None;
+    let rows = seen.into_iter().map(|seen| {
+        let row = seen.metrics(questions, name, before);
+        before = Some(row.metrics.ndcg_10);
+        row
+    });
+    Ok(rows.collect())
+}
+
+impl Seen {
+    fn add(&mut self, report: &StageReport, left: &[Candidate]) {
+        let hit = |candidate: &Candidate| Some(Hit { doc: DocId(candidate.id.parse().ok()?), score: candidate.score });
+        self.hits.push(left.iter().filter_map(hit).collect());
+        self.times.push(Duration::from_secs_f64(report.ms / 1e3));
+        self.ran += usize::from(report.scores.is_some());
+    }
+
+    fn metrics<'r>(
+        self,
+        questions: &Questions,
+        name: &dyn Fn(usize, DocId) -> Option<Cow<'r, str>>,
+        before: Option<f64>,
+    ) -> StageMetrics {
+        let queries = &questions.queries;
+        let run = rankings(queries, &self.hits, name);
+        let judgements = &questions.judgements;
+        let metrics = mean(by_query(judgements, &run).values());
+        let found = |query: &str, ranking: &Ranking| {
+            let answers = || judgements.of(query).filter(|(_, grade)| *grade > 0);
+            let found = answers().filter(|(doc, _)| ranking.docs.iter().any(|(name, _)| name == doc)).count();
+            found as f64 / answers().count().max(1) as f64
+        };
+        let count = queries.len().max(1) as f64;
+        let of_runs = |of: &dyn Fn(&str, &Ranking) -> f64| {
+            run.iter().map(|(query, ranking)| of(query, ranking)).sum::<f64>() / count
+        };
+        let at = |depth| of_runs(&|query: &str, ranking: &Ranking| precision(judgements, query, ranking, depth));
+        StageMetrics {
+            stage: self.name,
+            metrics,
+            precision_1: at(1),
+            precision_3: at(3),
+            precision_5: at(5),
+            recall: of_runs(&found),
+            gain: before.map_or(0.0, |before| metrics.ndcg_10 - before),
+            kept: self.hits.iter().map(Vec::len).sum::<usize>() as f64 / count,
+            ran: self.ran as f64 / count,
+            ms: Percentiles::of(self.times),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Searches by a pipeline: what is found, put in order by stages.
+//!
+//! Which pipelines there are whoever runs the server says: they name models to load and addresses to ask, which is not for
+//! clients to choose.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use latewood::rerank::{Ranker, Report, StageKind, StageReport};
+use latewood::{PipelineAnswer, SearchOptions};
+use serde::Serialize;
+use serde_json::Value;
+use tracing::Instrument;
+use utoipa::ToSchema;
+
+use super::SEARCH;
+use super::search::{Found, SearchHit};
+use crate::error::ApiError;
+use crate::served::Served;
+use crate::state::AppState;
+
+/// The pipelines of the server.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Pipelines {
+    pipelines: Vec<PipelineInfo>,
+}
+
+/// A pipeline, and what it costs.
+#[derive(Debug, Serialize, ToSchema)]
+struct PipelineInfo {
+    /// What searches call it.
+    name: String,
+    /// As it would be written in a file.
+    #[schema(value_type = Object)]
+    pipeline: Value,
+    /// What each stage is going to take for as many passages as the search brings: as measured in this server, or as is usual
+    /// before anything was.
+    estimate: Vec<StageEstimate>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct StageEstimate {
+    stage: String,
+    candidates: usize,
+    ms: f64,
+    /// To a language model.
+    requests: usize,
+    /// Whether the pipeline's latency budget leaves it out.
+    dropped: bool,
+}
+
+/// What a pipeline did with one query.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PipelineReport {
+    /// Passages that the search brought.
+    retrieved: usize,
+    /// Milliseconds that it took, encoding the query among them.
+    retrieve_ms: f64,
+    /// In the order of the pipeline; those left out are here too, and say why.
+    stages: Vec<StageFigures>,
+    /// Of the passages that are left, the mean of how many places each rose from where it came; negative if they fell.
+    mean_lift: f64,
+    /// How many of them were not among as many before.
+    newcomers: usize,
+}
+
+/// What a stage did.
+#[derive(Debug, Serialize, ToSchema)]
+struct StageFigures {
+    name: String,
+    /// Passages that it was given.
+    candidates: usize,
+    /// Those that it let through.
+    kept: usize,
+    /// Passages whose score was known from before.
+    cached: usize,
+    ms: f64,
+    /// Of those kept, how many it moved to another place.
+    moved: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<ScoreFigures>,
+    /// Why it did nothing, or less than it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ScoreFigures {
+    least: f32,
+    median: f32,
+    most: f32,
+    /// The best less the second.
+    margin: f32,
+}
+
+impl From<StageReport> for StageFigures {
+    fn from(report: StageReport) -> Self {
+        let scores = report.scores.map(|scores| ScoreFigures {
+            least: scores.least,
+            median: scores.median,
+            most: scores.most,
+            margin: scores.margin,
+        });
+        let StageReport { name, candidates, kept, cached, ms, moved, note, .. } = report;
+        Self { name, candidates, kept, cached, ms, moved, scores, note }
+    }
+}
+
+/// List the pipelines that searches can name
+#[utoipa::path(get, path = "/v1/pipelines", operation_id = "list_pipelines", tag = SEARCH,
+    responses((status = 200, body = Pipelines)))]
+pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Pipelines>, ApiError> {
+    let info = |(name, ranker): (&String, &Arc<Ranker>)| {
+        let pipeline = ranker.pipeline();
+        let estimate = ranker.estimate(pipeline.retrieve.top_n).into_iter().map(|estimate| StageEstimate {
+            stage: estimate.name,
+            candidates: estimate.candidates,
+            ms: estimate.ms,
+            requests: estimate.requests,
+            dropped: estimate.dropped,
+        });
+        let pipeline = serde_json::to_value(pipeline).map_err(|e| ApiError::internal(&e))?;
+        Ok(PipelineInfo { name: name.clone(), pipeline, estimate: estimate.collect() })
+    };
+    let pipelines = state.pipelines().iter().map(info).collect::<Result<_, ApiError>>()?;
+    Ok(Json(Pipelines { pipelines }))
+}
+
+/// What is asked of a pipeline.
+pub(super) struct Asked {
+    pub(super) name: String,
+    pub(super) queries: Vec<String>,
+    pub(super) options: SearchOptions,
+    /// Whether answers say what stages did.
+    pub(super) report: bool,
+}
+
+/// Searches an index by a pipeline.
+pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) -> Result<Vec<Found>, ApiError> {
+    let Asked { name, queries, options, report } = asked;
+    let ranker = state.pipelines().get(&name).cloned().ok_or_else(|| {
+        let known: Vec<&str> = state.pipelines().keys().map(String::as_str).collect();
+        ApiError::bad_request(format!("there is no pipeline {name:?}; there are {}", known.join(", ")))
+    })?;
+    let span = tracing::info_span!("pipeline", index = served.name, pipeline = name, queries = queries.len());
+    // Models take their time: they compute where texts are encoded, and searches go on meanwhile.
+    let dear = |kind: &StageKind| matches!(kind, StageKind::CrossEncoder(_) | StageKind::Llm(_));
+    let answers: Vec<PipelineAnswer> = if ranker.pipeline().stages.iter().any(|stage| dear(&stage.kind)) {
+        let (served, count) = (served.clone(), queries.len() * ranker.pipeline().retrieve.top_n);
+        let search = move |stopped: &(dyn Fn() -> bool + Sync)| {
+            let reader = served.reader()?;
+            let one = |query: &String| match stopped() {
+                true => Err(latewood::engine::Error::Cancelled.into()),
+                false => Ok(reader.search_pipeline(query, &ranker, &options)?),
+            };
+            queries.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
+        };
+        state.encode(count, search).instrument(span).await?
+    } else {
+        let search = move |reader: &latewood::Reader| {
+            let one = |query: &String| Ok(reader.search_pipeline(query, &ranker, &options)?);
+            queries.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
+        };
+        state.read(served, search).instrument(span).await?
+    };
+    for answer in &answers {
+        state.metrics().pipeline(&name, &answer.report);
+    }
+    Ok(answers.into_iter().map(|answer| found(answer, report)).collect())
+}
+
+fn found(answer: PipelineAnswer, wanted: bool) -> Found {
+    let PipelineAnswer { hits, report, retrieved, retrieve_ms, .. } = answer;
+    let Report { stages, mean_lift, newcomers, .. } = report;
+    let report = wanted.then(|| PipelineReport {
+        retrieved,
+        retrieve_ms,
+        stages: stages.into_iter().map(StageFigures::from).collect(),
+        mean_lift,
+        newcomers,
+    });
+    Found::by_pipeline(hits.into_iter().map(SearchHit::from).collect(), retrieved, report)
+}

@@ -1,0 +1,185 @@
+//! Pipelines as users meet them: `latewood search --pipeline`, `latewood rerank`, `latewood eval --pipeline`, over HTTP.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::process::Stdio;
+
+use common::server::Server;
+use common::{documents, latewood, of, repository, run};
+use serde_json::{Value, json};
+
+/// A cross-encoder of random weights.
+fn model() -> String {
+    repository().join("crates/encoder/tests/golden/cross/models/bert").to_str().unwrap().replace('\\', "/")
+}
+
+/// Late interaction, the cross-encoder, both as one, and what is known of a document.
+fn pipeline() -> String {
+    format!(
+        "[retrieve]\nmode = \"keyword\"\ntop_n = 6\n\n[[stages]]\ntype = \"late-interaction\"\ntop_n = 4\n\n\
+         [[stages]]\ntype = \"cross-encoder\"\nmodel = \"{}\"\n\n\
+         [[stages]]\ntype = \"fusion\"\nmethod = \"sum\"\nof = [\"late-interaction\", \"cross-encoder\"]\nweights = [1.0, 0.0]\n\n\
+         [[stages]]\ntype = \"metadata\"\ntop_n = 3\nsignals = [{{ type = \"exact-match\", weight = 0.5 }}]\n",
+        model()
+    )
+}
+
+fn rerank(input: &str, args: &[&str]) -> common::Run {
+    let mut command = latewood();
+    command.arg("rerank").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // What does not read its input may be gone.
+    let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes());
+    of(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_search_goes_through_its_stages() {
+    let dir = documents();
+    fs::write(dir.path().join("p.toml"), pipeline()).unwrap();
+    fs::write(dir.path().join(".latewoodignore"), "p.toml\n").unwrap();
+    let search = |args: &[&str]| run(dir.path(), &[&["search", "how hot does the kiln get"][..], args].concat());
+    let got = search(&["--pipeline", "p.toml", "--json", "--report"]);
+    assert_eq!(got.code, 0, "{}", got.stderr);
+    let hits = got.json();
+    assert!((1..=3).contains(&hits.len()));
+    assert_eq!(hits[0]["path"], "guide/kiln.md");
+    for hit in &hits {
+        let stages = &hit["stages"];
+        let names: Vec<&String> = stages["scores"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["cross-encoder", "fusion", "late-interaction", "metadata", "retrieve"]);
+        let parts = stages["signals"].as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum::<f64>();
+        assert!((parts - hit["score"].as_f64().unwrap()).abs() < 1e-4, "{hit}");
+    }
+    // The same scores as a search by meaning gives.
+    let semantic = run(dir.path(), &["search", "how hot does the kiln get", "--json", "--mode", "semantic"]).json();
+    let of = |hits: &[Value], id: &Value| hits.iter().find(|hit| hit["id"] == *id).cloned().unwrap();
+    let late = hits[0]["stages"]["scores"]["late-interaction"].as_f64().unwrap();
+    assert!((of(&semantic, &hits[0]["id"])["score"].as_f64().unwrap() - late).abs() < 1e-4);
+    for stage in ["retrieve", "late-interaction", "cross-encoder", "fusion", "metadata", "rose by"] {
+        assert!(got.stderr.contains(stage), "{}", got.stderr);
+    }
+    // People see text, and where it met the query.
+    let shown = search(&["--pipeline", "fast", "-k", "1"]);
+    assert!(shown.code == 0 && shown.stdout.contains("kiln.md"), "{}\n{}", shown.stdout, shown.stderr);
+}
+
+#[test]
+fn bad_pipelines_are_named_before_anything_is_indexed() {
+    let dir = documents();
+    let wrong = |text: &str, says: &str| {
+        fs::write(dir.path().join("p.toml"), text).unwrap();
+        let got = run(dir.path(), &["search", "kiln", "--pipeline", "p.toml"]);
+        assert!(got.code == 2 && got.stderr.contains(says), "{text}\n{}", got.stderr);
+        assert!(!dir.path().join(".latewood").exists());
+    };
+    wrong("[[stages]]\ntype = \"magic\"\n", "line 1: stages[0]: type is \"magic\", expected late-interaction");
+    wrong(
+        "[[stages]]\ntype = \"cross-encoder\"\nmodel = \"./none\"\n",
+        "stage cross-encoder: model ./none: there is no such folder",
+    );
+    let plain = model().replace("/bert", "/bert-plain");
+    wrong(
+        &format!("[[stages]]\ntype = \"cross-encoder\"\nmodel = \"{plain}\"\n"),
+        "a model for sequence classification",
+    );
+    let got = run(dir.path(), &["search", "kiln", "--pipeline", "quick"]);
+    assert!(got.code == 2 && got.stderr.contains("fast, balanced, precise"), "{}", got.stderr);
+}
+
+#[test]
+fn texts_are_put_in_order() {
+    let texts = "fog over the river\nthe kiln is hot, 1280 degrees\n\nbees in winter\n";
+    let got = rerank(texts, &["how hot is a kiln?", "-k", "2"]);
+    assert_eq!(got.code, 0, "{}", got.stderr);
+    assert!(got.stdout.starts_with("1. 2  "), "named by its line: {}", got.stdout);
+    let objects = "{\"id\": \"b\", \"text\": \"bees in winter\", \"score\": 0.9, \"metadata\": {\"views\": 3}}\n\
+                   {\"id\": 7, \"text\": \"the kiln is hot\", \"score\": 0.1, \"metadata\": {\"views\": 900}}\n";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("views.json");
+    let stages = json!({ "stages": [
+        { "type": "keyword" },
+        { "type": "fusion", "of": ["retrieve", "keyword"], "method": "sum", "name": "both" },
+        { "type": "metadata", "weight": 0.0, "signals": [{ "type": "popularity", "field": "views", "weight": 1.0 }] }
+    ]});
+    fs::write(&file, stages.to_string()).unwrap();
+    let got = rerank(objects, &["kiln", "--pipeline", file.to_str().unwrap(), "--json"]);
+    let candidates = got.json();
+    assert_eq!(
+        (&candidates[0]["id"], &candidates[0]["signals"]["views"]),
+        (&json!("7"), &json!(1.0)),
+        "{}",
+        got.stdout
+    );
+    let scores = &candidates[0]["scores"];
+    assert!(scores["keyword"].as_f64().unwrap() > 0.0 && scores["retrieve"].as_f64().unwrap() < 0.2);
+    let dry = rerank(objects, &["kiln", "--pipeline", file.to_str().unwrap(), "--dry-run", "--json"]).json();
+    assert_eq!((dry.len(), &dry[1]["name"], &dry[1]["candidates"]), (3, &json!("both"), &json!(2)));
+    for (input, says) in [("", "there is nothing to put in order"), ("{\"txt\": 1}\n", "line 1")] {
+        let got = rerank(input, &["kiln"]);
+        assert!(got.code == 2 && got.stderr.contains(says), "{}", got.stderr);
+    }
+}
+
+#[test]
+fn a_pipeline_is_measured_stage_by_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("p.toml"), pipeline()).unwrap();
+    let collection = repository().join("tests/collection");
+    let args = ["eval", collection.to_str().unwrap(), "--pipeline", "p.toml", "--mode", "semantic"];
+    let report = run(dir.path(), &[&args[..], &["--json"]].concat()).json().remove(0);
+    let stages = report["pipeline"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|stage| stage["stage"].as_str().unwrap()).collect();
+    assert_eq!(names, ["retrieve", "late-interaction", "cross-encoder", "fusion", "metadata"]);
+    let number = |at: usize, what: &str| stages[at][what].as_f64().unwrap();
+    // Nothing brings back what the search did not find, and each gain is over the stage before.
+    assert!((1..5).all(|at| number(at, "recall") <= number(at - 1, "recall") + 1e-9), "{report}");
+    assert!((1..5).all(|at| (number(at, "gain") - number(at, "ndcg@10") + number(at - 1, "ndcg@10")).abs() < 1e-9));
+    // The fusion counts late interaction alone: random weights change nothing.
+    assert!((number(3, "ndcg@10") - number(1, "ndcg@10")).abs() < 1e-9, "{report}");
+    let shown = run(dir.path(), &args);
+    assert!(shown.stdout.contains("no stage finds those"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_server_has_the_pipelines_it_was_given() {
+    let dir = documents();
+    fs::write(dir.path().join("mine.toml"), pipeline()).unwrap();
+    fs::write(dir.path().join(".latewoodignore"), "mine.toml\n").unwrap();
+    let server = Server::with(dir.path(), |command| _ = command.args([".", "--pipeline", "mine.toml"]));
+    let listed = server.get("/v1/pipelines").json();
+    let names: Vec<&str> =
+        listed["pipelines"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["fast", "mine"]);
+    assert_eq!(listed["pipelines"][1]["pipeline"]["stages"][1]["type"], "cross-encoder");
+    let ask = |request: Value| server.post("/v1/search", &request);
+    let found = ask(json!({ "query": "how hot is a kiln", "pipeline": "mine", "report": true })).json();
+    assert_eq!(found["hits"][0]["document"], "guide/kiln.md", "{found}");
+    assert!(found["hits"][0]["stages"]["scores"]["cross-encoder"].is_number());
+    let stages = found["pipeline"]["stages"].as_array().unwrap();
+    assert_eq!(
+        (stages.len(), &stages[0]["name"], &stages[3]["kept"]),
+        (4, &json!("late-interaction"), &json!(found["hits"].as_array().unwrap().len()))
+    );
+    // Asked again, the model's scores are known.
+    let again = ask(json!({ "query": "how hot is a kiln", "pipeline": "mine", "report": true })).json();
+    assert_eq!(again["pipeline"]["stages"][1]["cached"], again["pipeline"]["stages"][1]["candidates"]);
+    let many = ask(json!({ "queries": ["kiln", "bees"], "pipeline": "fast", "k": 1 })).json();
+    assert_eq!(many["results"].as_array().unwrap().len(), 2);
+    assert!(many["results"][0]["pipeline"].is_null(), "only where it is asked for");
+    assert!(
+        server
+            .get("/metrics")
+            .body
+            .contains("latewood_pipeline_stage_seconds_count{pipeline=\"mine\",stage=\"cross-encoder\"}")
+    );
+    for (request, says) in [
+        (json!({ "query": "kiln", "pipeline": "yours" }), "there are fast, mine"),
+        (json!({ "embeddings": [[1.0]], "pipeline": "fast" }), "a pipeline reads words"),
+    ] {
+        let wrong = ask(request);
+        assert!(wrong.status == 400 && wrong.body.contains(says), "{}", wrong.body);
+    }
+}
