@@ -129,7 +129,7 @@ impl Ranker {
             let entering = left.min(stage.top_k.unwrap_or(usize::MAX));
             left = entering.min(stage.top_n.unwrap_or(usize::MAX));
             let requests = requests(&stage.kind, entering);
-            let units = if requests > 0 { requests } else { entering };
+            let units = if matches!(stage.kind, StageKind::Llm(_)) { requests } else { entering };
             let (name, ms) = (stage.name.clone(), loaded.cost.ms() * units as f64);
             Estimate { name, candidates: entering, ms, requests, dropped: false }
         };
@@ -144,7 +144,8 @@ impl Ranker {
     /// Puts `candidates`, the best first, in order. An empty list stays one.
     ///
     /// # Errors
-    /// When a stage fails, but for language models: such a stage passes its input on in the old order, and the report says so.
+    /// When a candidate comes with a score that is no number. When a stage fails or gives such scores, but for language
+    /// models: their stage passes its input on in the old order, and the report says so.
     pub fn rank(&self, query: &str, candidates: Vec<Candidate>, scorers: &dyn Scorers) -> Result<Ranked> {
         self.rank_watched(query, candidates, scorers, &mut |_, _| {})
     }
@@ -160,6 +161,8 @@ impl Ranker {
         scorers: &dyn Scorers,
         watch: &mut dyn FnMut(&StageReport, &[Candidate]),
     ) -> Result<Ranked> {
+        let came: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
+        numbers(&candidates, &came).map_err(|detail| Error::Stage { stage: RETRIEVE.into(), detail })?;
         for (place, candidate) in candidates.iter_mut().enumerate() {
             candidate.came_as = place;
             candidate.scores.insert(RETRIEVE.into(), candidate.score);
@@ -200,7 +203,7 @@ impl Ranker {
         let before: Vec<usize> = candidates.iter().map(|candidate| candidate.came_as).collect();
         if skipped.is_none() {
             let start = Instant::now();
-            let given = self.score(at, query, candidates, scorers);
+            let given = self.score(at, query, candidates, scorers).and_then(|given| sound(stage, candidates, given));
             report.ms = start.elapsed().as_secs_f64() * 1e3;
             let given = match given {
                 Ok(given) => given,
@@ -285,13 +288,35 @@ fn requests(kind: &StageKind, candidates: usize) -> usize {
     0
 }
 
+/// `given`, where there is a score for each candidate and each is a number.
+fn sound(stage: &Stage, candidates: &[Candidate], given: Given) -> Result<Given, String> {
+    let (found, expected) = (given.scores.len(), candidates.len());
+    if found != expected {
+        return Err(format!("{found} scores were given for {expected} candidates"));
+    }
+    // Where no candidate has a score of a stage that was left out, a sum of scores as they are is infinite.
+    if !matches!(stage.kind, StageKind::Fusion(_)) {
+        numbers(candidates, &given.scores)?;
+    }
+    Ok(given)
+}
+
+/// That nothing is infinite and nothing is no number: there is no order of such, and nothing to compare them with.
+fn numbers(candidates: &[Candidate], scores: &[f32]) -> Result<(), String> {
+    match candidates.iter().zip(scores).find(|(_, score)| !score.is_finite()) {
+        Some((candidate, score)) => Err(format!("the score of {:?} is {score}, which is no number", candidate.id)),
+        None => Ok(()),
+    }
+}
+
 /// Scores `candidates`, and puts the best first; of equals, the one that was before.
 fn order(stage: &Stage, candidates: &mut [Candidate], scores: &[f32]) {
     for (candidate, &score) in candidates.iter_mut().zip(scores) {
         candidate.score = score;
         candidate.scores.insert(stage.name.clone(), score);
     }
-    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+    // Zero and minus zero are equals.
+    candidates.sort_by(|a, b| (b.score + 0.0).total_cmp(&(a.score + 0.0)));
 }
 
 /// Whether the best is so far ahead that no further stage is needed.
