@@ -39,10 +39,24 @@ struct Message {
     content: Option<String>,
 }
 
-/// Why a request failed, and whether another try may do better.
+/// Why a question has no answer.
+pub(crate) struct Failed {
+    pub(crate) detail: String,
+    /// Whether no other question will fare better.
+    pub(crate) all: bool,
+}
+
+/// Why a request failed, and whether and when another try may do better.
 struct Failure {
     detail: String,
     again: Option<Duration>,
+    all: bool,
+}
+
+impl Failure {
+    fn lasting(detail: String) -> Self {
+        Self { detail, again: None, all: false }
+    }
 }
 
 impl Client {
@@ -50,16 +64,21 @@ impl Client {
     pub(crate) fn new(stage: &LlmStage) -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let address = stage.base_url.clone().or_else(|| variable("OPENAI_BASE_URL")).unwrap_or_else(|| OPENAI.into());
-        let timeout = Some(Duration::from_secs_f64(stage.timeout_s));
-        let agent = Agent::config_builder().timeout_global(timeout).http_status_as_error(false).build().into();
-        Self { agent, address: address.trim_end_matches('/').into(), key: variable(&stage.api_key_env) }
+        let agent = Agent::config_builder().http_status_as_error(false).build().into();
+        let key = variable(&stage.api_key_env).map(|key| key.trim().to_owned());
+        Self { agent, address: address.trim_end_matches('/').into(), key }
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// What the model answers, in at most `tokens`; no try begins after `until`.
+    /// `text` without the key: what an endpoint says of a request may repeat it.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        self.key.as_ref().map_or_else(|| text.into(), |key| text.replace(key.as_str(), "(the key)"))
+    }
+
+    /// What the model answers, in at most `tokens`; nothing takes longer than `until`.
     pub(crate) fn ask(
         &self,
         stage: &LlmStage,
@@ -67,47 +86,80 @@ impl Client {
         question: &str,
         tokens: usize,
         until: Instant,
-    ) -> Result<String, String> {
+    ) -> Result<String, Failed> {
+        let failed = |detail: &str, all| Failed { detail: self.hide(&format!("{}: {detail}", self.address)), all };
+        if self.key.as_ref().is_some_and(|key| key.bytes().any(|byte| !(b' '..=b'~').contains(&byte))) {
+            let detail = format!("the key in {} has characters that cannot be sent", stage.api_key_env);
+            return Err(failed(&detail, true));
+        }
         let body = json!({
             "model": stage.model, "temperature": 0, "max_tokens": tokens,
             "messages": [{ "role": "system", "content": rules }, { "role": "user", "content": question }],
         });
         let body = body.to_string();
+        let over = || failed(&format!("{} s are over (max_seconds)", stage.max_seconds), true);
         let mut pause = PAUSE;
         for left in (0..=stage.retries).rev() {
-            match self.once(&body) {
+            let time = until.saturating_duration_since(Instant::now());
+            if time.is_zero() {
+                return Err(over());
+            }
+            match self.once(&body, time.min(Duration::from_secs_f64(stage.timeout_s))) {
                 Ok(answer) => return Ok(answer),
-                Err(Failure { again: Some(wait), .. }) if left > 0 && Instant::now() + wait.max(pause) < until => {
+                Err(_) if Instant::now() >= until => return Err(over()),
+                Err(Failure { again: Some(wait), .. }) if left > 0 && ends_before(wait.max(pause), until) => {
                     std::thread::sleep(wait.max(pause).min(MOST_PAUSE));
                     pause *= 2;
                 }
-                Err(Failure { detail, .. }) => return Err(format!("{}: {detail}", self.address)),
+                Err(Failure { detail, all, .. }) => return Err(failed(&detail, all)),
             }
         }
         unreachable!("the last try returns")
     }
 
-    fn once(&self, body: &str) -> Result<String, Failure> {
+    fn once(&self, body: &str, timeout: Duration) -> Result<String, Failure> {
         let mut request = self.agent.post(format!("{}/chat/completions", self.address));
         request = request.header("content-type", "application/json");
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        // A connection that fails or a request that takes too long may do better; nothing was answered.
-        let failed = |e: ureq::Error| Failure { detail: e.to_string(), again: Some(Duration::ZERO) };
-        let mut response = request.send(body).map_err(failed)?;
+        let request = request.config().timeout_global(Some(timeout)).build();
+        let mut response = request.send(body).map_err(broken)?;
         let status = response.status();
         let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string().map_err(failed)?;
+        let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string().map_err(broken)?;
         if !status.is_success() {
             let again = status.as_u16() == 429 || status.is_server_error();
             let wait = Duration::from_secs(wait.unwrap_or(0));
-            let said: String = text.chars().take(200).collect();
-            return Err(Failure { detail: format!("{status}: {said}"), again: again.then_some(wait) });
+            // Hidden before it is cut: half a key is too much.
+            let said: String = self.hide(&text).chars().take(200).collect();
+            // It is not what was asked that is wrong, but who asks and where.
+            let all = matches!(status.as_u16(), 401 | 403 | 404 | 405);
+            return Err(Failure { detail: format!("{status}: {said}"), again: again.then_some(wait), all });
         }
-        let lost = |detail: String| Failure { detail, again: None };
-        let answer: Answer = serde_json::from_str(&text).map_err(|e| lost(format!("no chat completion: {e}")))?;
+        let answer: Answer =
+            serde_json::from_str(&text).map_err(|e| Failure::lasting(format!("no chat completion: {e}")))?;
         let content = answer.choices.into_iter().next().and_then(|choice| choice.message.content);
-        content.ok_or_else(|| lost("the answer has no content".into()))
+        content.ok_or_else(|| Failure::lasting("the answer has no content".into()))
+    }
+}
+
+fn ends_before(wait: Duration, until: Instant) -> bool {
+    // An endpoint may ask for more seconds than there are.
+    Instant::now().checked_add(wait).is_some_and(|end| end < until)
+}
+
+/// A connection that fails or a request that takes too long may do better the next time; what was answered will not.
+fn broken(error: ureq::Error) -> Failure {
+    use ureq::Error::{BodyExceedsLimit, ConnectionFailed, HostNotFound, Io, Protocol, Timeout};
+    match error {
+        BodyExceedsLimit(_) => Failure::lasting(format!("the answer is longer than {} MiB", MOST_BYTES >> 20)),
+        Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Failure::lasting(format!("the answer is no text: {error}"))
+        }
+        Io(_) | Timeout(_) | ConnectionFailed | HostNotFound | Protocol(_) => {
+            Failure { again: Some(Duration::ZERO), ..Failure::lasting(error.to_string()) }
+        }
+        other => Failure::lasting(other.to_string()),
     }
 }

@@ -5,14 +5,17 @@
 
 mod client;
 
+use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::cache::Cache;
 use crate::candidate::Candidate;
 use crate::pipeline::{LlmMethod, LlmStage};
 use crate::ranker::Given;
+
+use client::Failed;
 
 pub(crate) use client::Client;
 
@@ -68,16 +71,27 @@ struct Asked<'a> {
     cache: &'a Cache,
     query: &'a str,
     texts: &'a [String],
-    /// No request begins after this.
+    /// No request begins or lasts after this.
     until: Instant,
+}
+
+/// What became of questions.
+struct Answers {
+    /// None where an answer could not be used.
+    answers: Vec<Option<f32>>,
+    /// How many were known.
+    cached: usize,
+    /// What went wrong.
+    note: Option<String>,
 }
 
 impl Asked<'_> {
     /// Windows from the last to the first, each put in order; the best of one is in the next as well.
     fn listwise(&self) -> Result<Given, String> {
         let count = self.texts.len();
-        let all = self.texts.join("\u{0}");
-        let key = |at: usize| self.key(&["listwise", &all, &at.to_string()]);
+        let texts = self.texts.iter().map(String::as_str);
+        let all = self.key(&["listwise"].into_iter().chain(texts).collect::<Vec<_>>()).to_string();
+        let key = |at: usize| self.key(&["place in a list", &all, &at.to_string()]);
         let known: Vec<f32> = (0..count).map_while(|at| self.cache.get(key(at))).collect();
         if known.len() == count {
             return Ok(Given { scores: known, cached: count, note: None });
@@ -94,9 +108,9 @@ impl Asked<'_> {
                 passages.collect::<String>(),
                 inside.len()
             );
-            let answer = self.ask(&question, 16 + 8 * inside.len())?;
+            let answer = self.ask(&question, 16 + 8 * inside.len()).map_err(|failed| failed.detail)?;
             let (permutation, whole) = repaired(&answer, inside.len())
-                .ok_or_else(|| format!("the answer names no passage: {:?}", cut(&answer, 80)))?;
+                .ok_or_else(|| format!("the answer names no passage: {}", self.quoted(&answer)))?;
             repairs += usize::from(!whole);
             let sorted: Vec<usize> = permutation.into_iter().map(|at| inside[at]).collect();
             order[window].copy_from_slice(&sorted);
@@ -122,24 +136,30 @@ impl Asked<'_> {
                 (self.key(&["pointwise", text]), question)
             })
             .collect();
-        let grade = |answer: &str| numbers(answer).find(|grade| (0.0..=10.0).contains(grade));
-        let (grades, cached, failures) = self.ask_all(&questions, &grade)?;
-        let mut known: Vec<f32> = grades.iter().flatten().copied().collect();
+        let grade = |answer: &str| numbers(answer).into_iter().find(|grade| (0.0..=10.0).contains(grade));
+        let Answers { answers, cached, note } = self.ask_all(&questions, &grade)?;
+        let mut known: Vec<f32> = answers.iter().flatten().copied().collect();
         known.sort_unstable_by(f32::total_cmp);
         // What could not be judged is neither good nor bad.
         let middle = known[known.len() / 2];
-        let scores = grades.into_iter().map(|grade| grade.unwrap_or(middle)).collect();
-        Ok(Given { scores, cached, note: failures })
+        let scores = answers.into_iter().map(|grade| grade.unwrap_or(middle)).collect();
+        Ok(Given { scores, cached, note })
     }
 
     /// All against all; a candidate's score is how often it wins.
     fn pairwise(&self) -> Result<Given, String> {
         let count = self.texts.len();
-        let mut pairs = Vec::new();
+        let (mut pairs, mut scores) = (Vec::new(), vec![0.0; count]);
         for first in 0..count {
             for second in first + 1..count {
-                // Models like what they read first: each candidate is that about half of the time.
-                pairs.push(if (first + second) % 2 == 0 { (first, second) } else { (second, first) });
+                if self.texts[first] == self.texts[second] {
+                    // Neither is better, whatever a model says of two that it cannot tell apart.
+                    scores[first] += 0.5;
+                    scores[second] += 0.5;
+                } else {
+                    // Models like what they read first: each candidate is that about half of the time.
+                    pairs.push(if (first + second) % 2 == 0 { (first, second) } else { (second, first) });
+                }
             }
         }
         let questions: Vec<(u128, String)> = pairs
@@ -153,71 +173,72 @@ impl Asked<'_> {
                 (self.key(&["pairwise", &self.texts[a], &self.texts[b]]), question)
             })
             .collect();
-        let winner = |answer: &str| {
-            let word = answer.split(|c: char| !c.is_alphanumeric()).find(|word| matches!(*word, "A" | "B" | "a" | "b"));
-            word.map(|word| f32::from(u8::from(word.eq_ignore_ascii_case("a"))))
-        };
-        let (wins, cached, failures) = self.ask_all(&questions, &winner)?;
-        let mut scores = vec![0.0; count];
-        for (&(a, b), won) in pairs.iter().zip(wins) {
+        let Answers { answers, cached, note } = self.ask_all(&questions, &first_is_better)?;
+        for (&(a, b), won) in pairs.iter().zip(answers) {
             let won = won.unwrap_or(0.5);
             scores[a] += won;
             scores[b] += 1.0 - won;
         }
         // Of pairs, not of candidates.
-        Ok(Given { scores, cached: cached * count / pairs.len().max(1), note: failures })
+        Ok(Given { scores, cached: cached * count / pairs.len().max(1), note })
     }
 
-    /// Asks all questions, some at a time; `read` reads an answer. An error where more than half of the answers cannot be used.
-    #[expect(clippy::type_complexity, reason = "answers, how many were known, what went wrong")]
+    /// Asks all questions, some at a time; `read` reads an answer. An error where more than half of them have no answer.
     fn ask_all(
         &self,
         questions: &[(u128, String)],
         read: &(dyn Fn(&str) -> Option<f32> + Sync),
-    ) -> Result<(Vec<Option<f32>>, usize, Option<String>), String> {
+    ) -> Result<Answers, String> {
         let known: Vec<Option<f32>> = questions.iter().map(|(key, _)| self.cache.get(*key)).collect();
-        let answers = Mutex::new(known.clone());
-        let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let cached = known.iter().flatten().count();
+        // The same question twice is asked once, so that it has one answer.
+        let mut first = HashMap::new();
+        let same = questions.iter().zip(0..).map(|((key, _), at)| *first.entry(*key).or_insert(at));
+        let same: Vec<usize> = same.collect();
+        let new: Vec<usize> = (0..questions.len()).filter(|&at| same[at] == at && known[at].is_none()).collect();
+        let (answers, failed) = (Mutex::new(known), Mutex::new(Vec::new()));
+        let (next, hopeless) = (AtomicUsize::new(0), AtomicBool::new(false));
         let work = || {
-            while let Some((key, question)) = questions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let at = questions.iter().position(|(other, _)| other == key).unwrap_or_default();
-                if known[at].is_some() {
-                    continue;
-                }
-                let unusable = |answer: String| format!("the answer cannot be used: {:?}", cut(&answer, 80));
+            while let Some(&at) = new.get(next.fetch_add(1, Ordering::Relaxed))
+                && !hopeless.load(Ordering::Relaxed)
+            {
+                let (key, question) = &questions[at];
+                let unusable = |answer: String| Failed {
+                    detail: format!("the answer cannot be used: {}", self.quoted(&answer)),
+                    all: false,
+                };
                 match self.ask(question, 16).and_then(|answer| read(&answer).ok_or_else(|| unusable(answer))) {
                     Ok(answer) => {
                         self.cache.put(*key, answer);
                         locked(&answers)[at] = Some(answer);
                     }
-                    Err(detail) => locked(&failed).push(detail),
+                    Err(Failed { detail, all }) => {
+                        hopeless.fetch_or(all, Ordering::Relaxed);
+                        locked(&failed).push(detail);
+                    }
                 }
             }
         };
         std::thread::scope(|scope| {
-            (0..self.stage.concurrency.min(questions.len())).for_each(|_| drop(scope.spawn(work)));
+            (0..self.stage.concurrency.min(new.len())).for_each(|_| drop(scope.spawn(work)));
         });
-        let mut answers = std::mem::take(&mut *locked(&answers));
-        // Of the same text twice one question is asked.
-        for (at, (key, _)) in questions.iter().enumerate() {
-            answers[at] = answers[at].or_else(|| self.cache.get(*key));
-        }
-        let failed = std::mem::take(&mut *locked(&failed));
-        let cached = known.iter().flatten().count();
-        match failed.first() {
-            None => Ok((answers, cached, None)),
-            Some(first) if failed.len() * 2 > questions.len() => Err(first.clone()),
-            Some(first) => {
-                Ok((answers, cached, Some(format!("{} of {} failed: {first}", failed.len(), questions.len()))))
-            }
+        let answers = std::mem::take(&mut *locked(&answers));
+        let answers: Vec<Option<f32>> = same.into_iter().map(|at| answers[at]).collect();
+        let (without, of) = (answers.iter().filter(|answer| answer.is_none()).count(), questions.len());
+        match locked(&failed).first() {
+            None => Ok(Answers { answers, cached, note: None }),
+            Some(first) if without * 2 > of => Err(first.clone()),
+            Some(first) => Ok(Answers { answers, cached, note: Some(format!("{without} of {of} failed: {first}")) }),
         }
     }
 
-    fn ask(&self, question: &str, tokens: usize) -> Result<String, String> {
-        if Instant::now() >= self.until {
-            return Err(format!("{} s are over (max_seconds)", self.stage.max_seconds));
-        }
+    fn ask(&self, question: &str, tokens: usize) -> Result<String, Failed> {
         self.client.ask(self.stage, RULES, question, tokens, self.until)
+    }
+
+    /// The beginning of an answer, for a message.
+    fn quoted(&self, answer: &str) -> String {
+        format!("{:?}", cut(&self.client.hide(answer), 80))
     }
 
     fn key(&self, parts: &[&str]) -> u128 {
@@ -243,28 +264,59 @@ fn windows(stage: &LlmStage, count: usize) -> Vec<std::ops::Range<usize>> {
     }
 }
 
-/// The numbers of a text, in order.
-fn numbers(text: &str) -> impl Iterator<Item = f32> {
-    text.split(|c: char| !(c.is_ascii_digit() || c == '.')).filter_map(|word| word.trim_matches('.').parse().ok())
+/// Whether an answer prefers A to B: 1 or 0.
+fn first_is_better(answer: &str) -> Option<f32> {
+    let mut words = answer.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    // In a sentence, a small one is an article.
+    let alone = Some(answer.trim_matches(|c: char| !c.is_alphanumeric())).filter(|word| matches!(*word, "a" | "b"));
+    let word = words.find(|word| matches!(*word, "A" | "B")).or(alone)?;
+    Some(f32::from(u8::from(word.eq_ignore_ascii_case("a"))))
 }
 
-/// The order, counted from 0, that an answer like `[2] > [1] > [3]` gives to `count` passages, and whether it was whole. Numbers
-/// that are repeated or that no passage has are left out, passages that are not named come last in their old order; none
-/// where no passage is named.
+/// The numbers of a text, in order.
+fn numbers(text: &str) -> Vec<f32> {
+    let mut numbers = Vec::new();
+    let mut end = 0;
+    while let Some(start) = text[end..].find(|c: char| c.is_ascii_digit()).map(|at| end + at) {
+        let digits = text[start..].split(|c: char| !(c.is_ascii_digit() || c == '.')).next().unwrap_or_default();
+        end = start + digits.len();
+        // Behind a word or a number it is a hyphen.
+        let minus = text[..start].strip_suffix('-').is_some_and(|before| !before.ends_with(char::is_alphanumeric));
+        let number: Option<f32> = digits.trim_end_matches('.').parse().ok();
+        numbers.extend(number.map(|number| if minus { -number } else { number }));
+    }
+    numbers
+}
+
+/// The numbers between brackets, in order.
+fn bracketed(text: &str) -> Vec<f32> {
+    text.split('[').skip(1).filter_map(|part| part.split_once(']')).flat_map(|(inside, _)| numbers(inside)).collect()
+}
+
+/// The order, counted from 0, that an answer like `[2] > [1] > [3]` gives to `count` passages, and whether it was whole. Where
+/// there are numbers in brackets, others are prose. Numbers that are repeated or that no passage has are left out, passages
+/// that are not named come last in their old order; none where no passage is named.
 pub fn repaired(answer: &str, count: usize) -> Option<(Vec<usize>, bool)> {
-    let named: Vec<f32> = numbers(answer).collect();
+    let place = |number: f32| {
+        let place = number as usize;
+        (number.fract() == 0.0 && (1..=count).contains(&place)).then(|| place - 1)
+    };
+    let mut named = bracketed(answer);
+    if !named.iter().any(|&number| place(number).is_some()) {
+        named = numbers(answer);
+    }
+    let mut seen = vec![false; count];
     let mut order: Vec<usize> = Vec::with_capacity(count);
-    for &number in &named {
-        let at = number as usize;
-        if number.fract() == 0.0 && (1..=count).contains(&at) && !order.contains(&(at - 1)) {
-            order.push(at - 1);
+    for at in named.iter().filter_map(|&number| place(number)) {
+        if !std::mem::replace(&mut seen[at], true) {
+            order.push(at);
         }
     }
     if order.is_empty() {
         return None;
     }
     let whole = order.len() == count && named.len() == count;
-    order.extend((0..count).filter(|at| !order.contains(at)).collect::<Vec<_>>());
+    order.extend((0..count).filter(|&at| !seen[at]));
     Some((order, whole))
 }
 
