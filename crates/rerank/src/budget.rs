@@ -21,6 +21,13 @@ impl Cost {
     }
 }
 
+impl Cost {
+    /// It was left out for what it costs: what was dear once is tried again by and by.
+    pub(crate) fn left_out(&self) {
+        self.0.store((0.98 * self.ms()).to_bits(), Ordering::Relaxed);
+    }
+}
+
 /// Which of the stages, of these milliseconds each, to leave out so that the rest fits in `budget`: the dearest first.
 pub(crate) fn dropped(ms: &[f64], budget: Option<f64>) -> Vec<bool> {
     let mut dropped = vec![false; ms.len()];

@@ -121,6 +121,15 @@ fn alike(a: &Source, known: &HashSet<Vec<String>>, b: &Source, runs: &HashSet<Ve
 
 /// Adds to `better` what `other`, which overlaps it, has before or behind.
 fn join(better: &mut Source, other: &Source) {
+    let before = better.text.len();
+    join_texts(better, other);
+    // What is cited has to hold all that stands there.
+    if better.text.len() != before && better.place != other.place {
+        better.place = format!("{}; {}", better.place, other.place);
+    }
+}
+
+fn join_texts(better: &mut Source, other: &Source) {
     let (Some((_, ours)), Some((_, theirs))) = (&mut better.span, &other.span) else { return };
     // Where texts are not the bytes of their spans, nothing can be said of how they join.
     let exact = ours.len() == better.text.len() && theirs.len() == other.text.len();
@@ -184,6 +193,7 @@ mod tests {
         let context = context(&sources, &Options::new(1000), &words);
         assert_eq!((context.places.len(), context.repeated), (2, 2));
         assert!(context.text.contains(TEXT), "neighbours are joined: {}", context.text);
+        assert_eq!(context.places[0], "kiln.md:1; kiln.md:1-2");
     }
 
     #[test]

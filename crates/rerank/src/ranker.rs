@@ -173,12 +173,15 @@ impl Ranker {
         for (at, stage) in self.pipeline.stages.iter().enumerate() {
             let skipped = match &clear {
                 _ if candidates.is_empty() => Some("there is no candidate".to_owned()),
-                Some(before) => Some(format!("left out: after {before} the best is clear")),
-                None if dropped[at] => Some("left out: over the latency budget".to_owned()),
-                None => None,
+                Some(before) if is_dear(&stage.kind) => Some(format!("left out: after {before} the best is clear")),
+                _ if dropped[at] => {
+                    self.stages[at].cost.left_out();
+                    Some("left out: over the latency budget".to_owned())
+                }
+                _ => None,
             };
             let done = self.run_stage(at, query, &mut candidates, scorers, skipped)?;
-            if clear.is_none() && is_clear(stage, done.scores) {
+            if clear.is_none() && is_clear(stage, &done) {
                 clear = Some(stage.name.clone());
             }
             watch(&done, &candidates);
@@ -207,8 +210,9 @@ impl Ranker {
             report.ms = start.elapsed().as_secs_f64() * 1e3;
             let given = match given {
                 Ok(given) => given,
-                // What it costs is not learnt from a failure.
                 Err(detail) if matches!(stage.kind, StageKind::Llm(_)) => {
+                    // Waiting for nothing costs, too.
+                    self.learn(at, &report);
                     report.note = Some(format!("failed, the order stays: {detail}"));
                     Given::all(Vec::new())
                 }
@@ -268,6 +272,11 @@ impl Ranker {
     }
 }
 
+/// Whether a stage asks a model.
+fn is_dear(kind: &StageKind) -> bool {
+    matches!(kind, StageKind::LateInteraction(_) | StageKind::CrossEncoder(_) | StageKind::Llm(_))
+}
+
 /// Milliseconds a candidate, or a request to a language model, as is usual.
 fn usual_ms(kind: &StageKind) -> f64 {
     match kind {
@@ -320,10 +329,11 @@ fn order(stage: &Stage, candidates: &mut [Candidate], scores: &[f32]) {
 }
 
 /// Whether the best is so far ahead that no further stage is needed.
-fn is_clear(stage: &Stage, scores: Option<Distribution>) -> bool {
-    let (Some(margin), Some(scores)) = (stage.exit_margin, scores) else { return false };
+fn is_clear(stage: &Stage, report: &StageReport) -> bool {
+    let (Some(margin), Some(scores)) = (stage.exit_margin, report.scores) else { return false };
     let range = scores.most - scores.least;
-    range > 0.0 && scores.margin >= margin * range
+    // Of two, one is always as far ahead as scores reach.
+    report.candidates > 2 && range > 0.0 && scores.margin >= margin * range
 }
 
 fn cross_encoder(model: &CrossEncoder, cache: &Cache, query: &str, candidates: &[Candidate]) -> Result<Given, String> {

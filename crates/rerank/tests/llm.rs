@@ -259,7 +259,7 @@ fn models_read_titles_too() {
     let mut texts = candidates(&[1, 2]);
     texts[0].title = Some("The title of one".into());
     endpoint.ranker("").rank("which?", texts, &Nothing).unwrap();
-    assert!(endpoint.asked()[0].question().contains("[1] The title of one\nThis passage is worth 1 points."));
+    assert!(endpoint.asked()[0].question().contains("[1] The title of one This passage is worth 1 points."));
 }
 
 #[test]

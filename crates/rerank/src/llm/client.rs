@@ -92,10 +92,17 @@ impl Client {
             let detail = format!("the key in {} has characters that cannot be sent", stage.api_key_env);
             return Err(failed(&detail, true));
         }
-        let body = json!({
-            "model": stage.model, "temperature": 0, "max_tokens": tokens,
+        let mut body = json!({
+            "model": stage.model,
             "messages": [{ "role": "system", "content": rules }, { "role": "user", "content": question }],
         });
+        if !stage.request.contains_key("temperature") {
+            body["temperature"] = 0.into();
+        }
+        if !stage.request.contains_key("max_completion_tokens") {
+            body["max_tokens"] = tokens.into();
+        }
+        stage.request.iter().for_each(|(name, value)| body[name] = value.clone());
         let body = body.to_string();
         let over = || failed(&format!("{} s are over (max_seconds)", stage.max_seconds), true);
         let mut pause = PAUSE;

@@ -47,7 +47,7 @@ pub(crate) fn score(
     if needed > stage.max_requests {
         return Err(format!("{needed} requests are needed, and max_requests is {}: lower top_k", stage.max_requests));
     }
-    let texts: Vec<String> = candidates.iter().map(|candidate| cut(&candidate.full_text(), stage.max_chars)).collect();
+    let texts: Vec<String> = candidates.iter().map(|candidate| line(&candidate.full_text(), stage.max_chars)).collect();
     let asked = Asked { client, stage, cache, query, texts: &texts, until: Instant::now() + limit(stage) };
     match stage.method {
         LlmMethod::Listwise => asked.listwise(),
@@ -58,6 +58,11 @@ pub(crate) fn score(
 
 fn limit(stage: &LlmStage) -> Duration {
     Duration::from_secs_f64(stage.max_seconds)
+}
+
+/// The beginning of a text in one line: only what is between passages begins one, whatever a passage says.
+fn line(text: &str, max_chars: usize) -> String {
+    cut(&text.split_whitespace().collect::<Vec<_>>().join(" "), max_chars)
 }
 
 /// The beginning of a text.
@@ -90,7 +95,8 @@ impl Asked<'_> {
     fn listwise(&self) -> Result<Given, String> {
         let count = self.texts.len();
         let texts = self.texts.iter().map(String::as_str);
-        let all = self.key(&["listwise"].into_iter().chain(texts).collect::<Vec<_>>()).to_string();
+        let windows_of = format!("listwise {} {}", self.stage.window, self.stage.step());
+        let all = self.key(&[windows_of.as_str()].into_iter().chain(texts).collect::<Vec<_>>()).to_string();
         let key = |at: usize| self.key(&["place in a list", &all, &at.to_string()]);
         let known: Vec<f32> = (0..count).map_while(|at| self.cache.get(key(at))).collect();
         if known.len() == count {
@@ -233,7 +239,8 @@ impl Asked<'_> {
     }
 
     fn ask(&self, question: &str, tokens: usize) -> Result<String, Failed> {
-        self.client.ask(self.stage, RULES, question, tokens, self.until)
+        let answer = self.client.ask(self.stage, RULES, question, tokens, self.until)?;
+        Ok(thought(&answer).to_owned())
     }
 
     /// The beginning of an answer, for a message.
@@ -244,6 +251,11 @@ impl Asked<'_> {
     fn key(&self, parts: &[&str]) -> u128 {
         Cache::key(&[&[self.client.address(), &self.stage.model, self.query], parts].concat())
     }
+}
+
+/// What is said after thinking, by models that think aloud.
+fn thought(answer: &str) -> &str {
+    answer.rsplit_once("</think>").map_or(answer, |(_, said)| said)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -327,6 +339,7 @@ mod tests {
 
     #[test]
     fn answers_are_repaired() {
+        assert_eq!(repaired(thought("<think>[3] or [1]?</think>\n[2] > [1]"), 2), Some((vec![1, 0], true)));
         assert_eq!(repaired("[2] > [1] > [3]", 3), Some((vec![1, 0, 2], true)));
         assert_eq!(repaired("The order is: 3, 1.", 3), Some((vec![2, 0, 1], false)));
         assert_eq!(repaired("[2] > [2] > [9] > [0] > [1]", 3), Some((vec![1, 0, 2], false)));

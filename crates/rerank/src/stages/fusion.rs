@@ -10,7 +10,8 @@ pub(crate) fn score(stage: &FusionStage, candidates: &[Candidate]) -> Vec<f32> {
     for (at, name) in stage.of.iter().enumerate() {
         let weight = stage.weights.get(at).copied().unwrap_or(1.0);
         let scores: Vec<Option<f32>> = candidates.iter().map(|candidate| candidate.scores.get(name).copied()).collect();
-        let least = scores.iter().flatten().copied().fold(f32::INFINITY, f32::min);
+        // Where the stage was left out, all are alike.
+        let least = scores.iter().flatten().copied().reduce(f32::min).unwrap_or_default();
         let scores: Vec<f32> = scores.into_iter().map(|score| score.unwrap_or(least)).collect();
         let parts = match stage.method {
             FusionMethod::Rrf => ranks(&scores).into_iter().map(|rank| 1.0 / (stage.k + rank as f32)).collect(),

@@ -7,11 +7,9 @@ use serde_json::Value;
 
 use super::normalised;
 use crate::candidate::Candidate;
-use crate::pipeline::{MetadataStage, Normalise, Signal, SignalKind};
+use crate::pipeline::{MetadataStage, Normalise, SCORE, Signal, SignalKind};
 
 const DAY_NS: f64 = 86_400e9;
-/// What the score so far is called among contributions.
-const SCORE: &str = "score";
 
 /// The weighted sum of each candidate; what each part added is left with it.
 pub(crate) fn score(stage: &MetadataStage, query: &str, candidates: &mut [Candidate]) -> Vec<f32> {
@@ -21,6 +19,8 @@ pub(crate) fn score(stage: &MetadataStage, query: &str, candidates: &mut [Candid
 
 fn score_at(stage: &MetadataStage, query: &str, candidates: &mut [Candidate], now_ns: f64) -> Vec<f32> {
     let before: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
+    // Of several such stages, what the last one added is shown: its sum is the score.
+    candidates.iter_mut().for_each(|candidate| candidate.signals.clear());
     let mut parts = vec![(SCORE.to_owned(), stage.weight, normalised(&before, stage.normalise))];
     for signal in &stage.signals {
         let values: Vec<f32> = candidates.iter().map(|candidate| value(signal, query, candidate, now_ns)).collect();
@@ -35,7 +35,7 @@ fn score_at(stage: &MetadataStage, query: &str, candidates: &mut [Candidate], no
     for (name, weight, values) in parts {
         for ((sum, candidate), value) in sums.iter_mut().zip(candidates.iter_mut()).zip(values) {
             *sum += weight * value;
-            *candidate.signals.entry(name.clone()).or_default() += weight * value;
+            candidate.signals.insert(name.clone(), weight * value);
         }
     }
     sums

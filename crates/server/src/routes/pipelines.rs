@@ -31,7 +31,7 @@ pub(crate) struct Pipelines {
 struct PipelineInfo {
     /// What searches call it.
     name: String,
-    /// As it would be written in a file.
+    /// As it would be written in a file, without the addresses of models.
     #[schema(value_type = Object)]
     pipeline: Value,
     /// What each stage is going to take for as many passages as the search brings: as measured in this server, or as is usual
@@ -103,6 +103,8 @@ impl From<StageReport> for StageFigures {
             margin: scores.margin,
         });
         let StageReport { name, candidates, kept, cached, ms, moved, note, .. } = report;
+        // What an endpoint answered is in the log.
+        let note = note.map(|note| note.split_once(": ").map_or(note.clone(), |(what, _)| what.to_owned()));
         Self { name, candidates, kept, cached, ms, moved, scores, note }
     }
 }
@@ -120,7 +122,12 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Pipelines
             requests: estimate.requests,
             dropped: estimate.dropped,
         });
-        let pipeline = serde_json::to_value(pipeline).map_err(|e| ApiError::internal(&e))?;
+        let mut pipeline = serde_json::to_value(pipeline).map_err(|e| ApiError::internal(&e))?;
+        // Where models are asked, and by which key, is nobody's business.
+        let stages = pipeline["stages"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
+        for stage in stages {
+            ["base_url", "api_key_env", "request"].into_iter().for_each(|name| drop(stage.remove(name)));
+        }
         Ok(PipelineInfo { name: name.clone(), pipeline, estimate: estimate.collect() })
     };
     let pipelines = state.pipelines().iter().map(info).collect::<Result<_, ApiError>>()?;
@@ -165,6 +172,10 @@ pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) ->
         state.read(served, search).instrument(span).await?
     };
     for answer in &answers {
+        for stage in answer.report.stages.iter().filter(|stage| stage.note.is_some()) {
+            let note = stage.note.as_deref().unwrap_or_default();
+            tracing::warn!(pipeline = name, stage = stage.name, "{note}");
+        }
         state.metrics().pipeline(&name, &answer.report);
     }
     Ok(answers.into_iter().map(|answer| found(answer, report)).collect())

@@ -1,328 +1,15 @@
-//! What a pipeline is, as people write it: TOML or JSON.
-//!
-//! ```toml
-//! budget_ms = 300                  # the dearest stage is left out where the estimate is over this
-//!
-//! [retrieve]                       # what the search brings
-//! mode = "hybrid"
-//! top_n = 100
-//!
-//! [[stages]]
-//! type = "cross-encoder"           # late-interaction, keyword, cross-encoder, llm, metadata, fusion
-//! model = "cross-encoder/ms-marco-MiniLM-L6-v2"
-//! top_k = 50                       # the first so many go in, the others are out; all unless said
-//! top_n = 10                       # so many come out; all unless said
-//! ```
+//! Reading a pipeline, and what is wrong with one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::{
+    FusionStage, LlmStage, MAX_STAGES, MetadataStage, Pipeline, RETRIEVE, Retrieve, SCORE, Signal, SignalKind, Stage,
+    StageKind,
+};
 use crate::error::{Error, Result};
-
-/// The name under which candidates' first scores are kept.
-pub const RETRIEVE: &str = "retrieve";
-/// Stages of a pipeline.
-const MAX_STAGES: usize = 16;
-
-/// Stages, and what goes into them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Pipeline {
-    /// What the search brings.
-    pub retrieve: Retrieve,
-    /// One after the other.
-    pub stages: Vec<Stage>,
-    /// Milliseconds that all stages may take: where the estimate is over this, the dearest are left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub budget_ms: Option<f64>,
-}
-
-/// What the search brings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Retrieve {
-    /// As the search has it: hybrid, semantic, keyword or rerank.
-    #[serde(default = "hybrid")]
-    pub mode: String,
-    /// How many.
-    #[serde(default = "hundred")]
-    pub top_n: usize,
-}
-
-impl Default for Retrieve {
-    fn default() -> Self {
-        Self { mode: hybrid(), top_n: hundred() }
-    }
-}
-
-fn hybrid() -> String {
-    "hybrid".into()
-}
-
-fn hundred() -> usize {
-    100
-}
-
-/// A stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Stage {
-    /// What scores and reports call it: its type unless said.
-    pub name: String,
-    /// So many of the best go in, the others are out; all unless said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<usize>,
-    /// So many come out; all unless said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_n: Option<usize>,
-    /// Where the best is ahead of the second by this much of all scores' range, the stages after this one are left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit_margin: Option<f32>,
-    /// What it does.
-    #[serde(flatten)]
-    pub kind: StageKind,
-}
-
-/// What a stage does.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum StageKind {
-    /// MaxSim over token embeddings: those of the index, or encoded on the fly where there is none.
-    LateInteraction(LateInteractionStage),
-    /// BM25.
-    Keyword(KeywordStage),
-    /// A model that reads query and candidate together.
-    CrossEncoder(CrossEncoderStage),
-    /// A language model over an OpenAI-compatible endpoint.
-    Llm(LlmStage),
-    /// What is known of a candidate beside its text, weighed with its score.
-    Metadata(MetadataStage),
-    /// Scores of earlier stages as one.
-    Fusion(FusionStage),
-}
-
-/// See [`StageKind::LateInteraction`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct LateInteractionStage {}
-
-/// See [`StageKind::Keyword`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct KeywordStage {}
-
-/// See [`StageKind::CrossEncoder`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct CrossEncoderStage {
-    /// A folder, or a model of the Hugging Face hub.
-    pub model: String,
-}
-
-/// See [`StageKind::Llm`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct LlmStage {
-    /// How it is asked.
-    #[serde(default)]
-    pub method: LlmMethod,
-    /// Its name at the endpoint.
-    pub model: String,
-    /// Where it is asked, up to `/v1`; `OPENAI_BASE_URL`, or else OpenAI's, unless said.
-    pub base_url: Option<String>,
-    /// The environment's variable that holds the key. It is not sent where there is none.
-    #[serde(default = "api_key")]
-    pub api_key_env: String,
-    /// Candidates of one listwise request.
-    #[serde(default = "twenty")]
-    pub window: usize,
-    /// How far the next window is from the last; half of one unless said.
-    pub step: Option<usize>,
-    /// Requests at a time.
-    #[serde(default = "four")]
-    pub concurrency: usize,
-    /// Seconds that one request may take.
-    #[serde(default = "thirty")]
-    pub timeout_s: f64,
-    /// Tries after the first, where the endpoint is busy or fails.
-    #[serde(default = "two")]
-    pub retries: u32,
-    /// Seconds that all requests of a query may take.
-    #[serde(default = "minute")]
-    pub max_seconds: f64,
-    /// Requests of one query, retries not counted.
-    #[serde(default = "hundred")]
-    pub max_requests: usize,
-    /// Characters of a candidate that are read.
-    #[serde(default = "characters")]
-    pub max_chars: usize,
-}
-
-fn api_key() -> String {
-    "OPENAI_API_KEY".into()
-}
-
-fn twenty() -> usize {
-    20
-}
-
-fn four() -> usize {
-    4
-}
-
-fn thirty() -> f64 {
-    30.0
-}
-
-fn minute() -> f64 {
-    60.0
-}
-
-fn two() -> u32 {
-    2
-}
-
-fn characters() -> usize {
-    1500
-}
-
-/// How a language model is asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum LlmMethod {
-    /// To put a window of candidates in order, from the last window to the first (RankGPT, Sun et al. 2023, arXiv:2304.09542).
-    #[default]
-    Listwise,
-    /// How well a candidate answers, from 0 to 10.
-    Pointwise,
-    /// Which of two is better, all against all.
-    Pairwise,
-}
-
-/// See [`StageKind::Metadata`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct MetadataStage {
-    /// What the score so far counts.
-    #[serde(default = "one")]
-    pub weight: f32,
-    /// How the score so far, and signals of no fixed range, are made comparable.
-    #[serde(default)]
-    pub normalise: Normalise,
-    /// What else counts.
-    pub signals: Vec<Signal>,
-}
-
-fn one() -> f32 {
-    1.0
-}
-
-/// How values of any size are made comparable.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Normalise {
-    /// From 0, the least of the candidates, to 1, the most.
-    #[default]
-    MinMax,
-    /// Standard deviations from the mean.
-    Z,
-    /// From 0, the last, to 1, the first, whatever lies between.
-    Rank,
-    /// As they are.
-    None,
-}
-
-/// Something known of a candidate, and what it counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Signal {
-    /// What contributions call it; its type, or its field, unless said.
-    pub name: Option<String>,
-    /// What it counts; negative counts against.
-    pub weight: f32,
-    /// Which.
-    #[serde(rename = "type")]
-    pub kind: SignalKind,
-    /// The metadata that holds it; of recency, the time of modification unless said.
-    pub field: Option<String>,
-    /// Of recency: days after which it counts half.
-    pub half_life_days: Option<f64>,
-    /// Of trust: what each value of the field counts, from 0 to 1.
-    #[serde(default)]
-    pub values: BTreeMap<String, f32>,
-    /// Of trust, popularity and number: what counts where the field is missing; 0 unless said.
-    #[serde(default)]
-    pub default: f32,
-    /// Of length: words that are best.
-    pub ideal: Option<f32>,
-}
-
-/// What is known of a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum SignalKind {
-    /// `2^(-age / half life)`.
-    Recency,
-    /// What the value of a field is worth.
-    Trust,
-    /// The share of the query's words, three letters at least, that the candidate has as they stand.
-    ExactMatch,
-    /// The logarithm of a field's number, made comparable.
-    Popularity,
-    /// `min(words / ideal, ideal / words)`.
-    Length,
-    /// A field's number, made comparable.
-    Number,
-}
-
-/// See [`StageKind::Fusion`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct FusionStage {
-    /// How.
-    #[serde(default)]
-    pub method: FusionMethod,
-    /// The stages whose scores count; `retrieve` is what candidates came with.
-    pub of: Vec<String>,
-    /// What each counts; all alike unless said.
-    #[serde(default)]
-    pub weights: Vec<f32>,
-    /// Of reciprocal ranks: what is added to each rank.
-    #[serde(default = "sixty")]
-    pub k: f32,
-    /// Of sums: how scores are made comparable.
-    #[serde(default)]
-    pub normalise: Normalise,
-}
-
-fn sixty() -> f32 {
-    60.0
-}
-
-/// How scores become one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum FusionMethod {
-    /// `sum of weight / (k + rank)` (Cormack, Clarke and Buettcher 2009).
-    #[default]
-    Rrf,
-    /// A weighted sum of the scores, made comparable.
-    Sum,
-}
 
 /// A pipeline as it is written, stages unread.
 #[derive(Deserialize)]
@@ -339,9 +26,9 @@ impl Pipeline {
     /// The named ones: `fast` is late interaction over what keywords find; `balanced` a small cross-encoder over the first
     /// twenty of a hybrid search, `precise` a large one over the first fifty.
     pub const PRESETS: [(&'static str, &'static str); 3] = [
-        ("fast", include_str!("presets/fast.toml")),
-        ("balanced", include_str!("presets/balanced.toml")),
-        ("precise", include_str!("presets/precise.toml")),
+        ("fast", include_str!("../presets/fast.toml")),
+        ("balanced", include_str!("../presets/balanced.toml")),
+        ("precise", include_str!("../presets/precise.toml")),
     ];
 
     /// A named pipeline.
@@ -443,7 +130,8 @@ impl Stage {
         let exit_margin = match table.remove("exit_margin") {
             None => None,
             Some(Value::Float(margin)) if (0.0..=1.0).contains(&margin) => Some(margin as f32),
-            Some(other) => return Err(format!("exit_margin is {other}, expected a number from 0.0 to 1.0")),
+            Some(Value::Integer(margin @ 0..=1)) => Some(margin as f32),
+            Some(other) => return Err(format!("exit_margin is {other}, expected a number from 0 to 1")),
         };
         let name = match table.remove("name") {
             None => kind.clone(),
@@ -462,11 +150,7 @@ impl Stage {
             return Err(format!("top_n is {top_n}, and only {top_k} go in (top_k)"));
         }
         match &self.kind {
-            StageKind::Metadata(stage) => stage
-                .signals
-                .iter()
-                .enumerate()
-                .try_for_each(|(at, signal)| signal.check().map_err(|detail| format!("signals[{at}]: {detail}"))),
+            StageKind::Metadata(stage) => stage.check(),
             StageKind::Fusion(stage) => stage.check(known),
             StageKind::Llm(stage) => stage.check(),
             StageKind::LateInteraction(_) | StageKind::Keyword(_) | StageKind::CrossEncoder(_) => Ok(()),
@@ -494,6 +178,23 @@ impl StageKind {
     }
 }
 
+impl MetadataStage {
+    fn check(&self) -> Result<(), String> {
+        if !self.weight.is_finite() {
+            return Err("weight is a finite number".into());
+        }
+        let mut names = HashSet::from([SCORE.to_owned()]);
+        for (at, signal) in self.signals.iter().enumerate() {
+            signal.check().map_err(|detail| format!("signals[{at}]: {detail}"))?;
+            if !names.insert(signal.called()) {
+                let name = signal.called();
+                return Err(format!("signals[{at}]: another is called {name:?}: give this one a name"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Signal {
     /// What contributions call it.
     pub(crate) fn called(&self) -> String {
@@ -513,8 +214,9 @@ impl Signal {
             Some(value) if value > 0.0 && value.is_finite() => Ok(()),
             _ => Err(format!("{what} is needed, a number over 0")),
         };
-        if !self.weight.is_finite() {
-            return Err("weight is a finite number".into());
+        let numbers = self.values.values().chain([&self.weight, &self.default]);
+        if numbers.into_iter().any(|number| !number.is_finite()) {
+            return Err("weight, default and values are finite numbers".into());
         }
         match self.kind {
             SignalKind::Recency => positive("half_life_days", self.half_life_days),
@@ -591,8 +293,14 @@ mod tests {
         assert_eq!(pipeline, Pipeline::parse_json(json).unwrap());
         assert_eq!((pipeline.retrieve.top_n, pipeline.stages[1].exit_margin), (100, Some(0.5)));
         // What is written back reads the same.
-        let back = serde_json::to_string(&pipeline).unwrap();
-        assert_eq!(Pipeline::parse_json(&back).unwrap(), pipeline, "{back}");
+        let all = format!(
+            "{toml}[[stages]]\ntype = \"llm\"\nmodel = \"m\"\nrequest = {{ max_completion_tokens = 500 }}\n[[stages]]\n\
+             type = \"metadata\"\nsignals = [{{ type = \"trust\", field = \"from\", values = {{ a = 0.5 }}, weight = 1.0 }}]\n"
+        );
+        for pipeline in [pipeline, Pipeline::parse_toml(&all).unwrap()] {
+            let back = serde_json::to_string(&pipeline).unwrap();
+            assert_eq!(Pipeline::parse_json(&back).unwrap(), pipeline, "{back}");
+        }
     }
 
     #[test]
@@ -620,6 +328,11 @@ mod tests {
             (stage("type = \"fusion\"\nof = [\"llm\"]"), Some(4), "before this stage there are retrieve"),
             (stage("type = \"metadata\"\nsignals = [{type = \"recency\", weight = 1}]"), Some(4), "half_life_days"),
             (stage("type = \"metadata\"\nsignals = [{type = \"trust\", weight = 1}]"), Some(4), "field is needed"),
+            (
+                stage("type = \"metadata\"\nsignals = [{type = \"exact-match\", weight = 1, name = \"score\"}]"),
+                Some(4),
+                "another is called",
+            ),
             (stage("type = \"llm\"\nmodel = \"m\"\nbase_url = \"ftp://x\""), Some(4), "http://"),
             (stage("type = \"llm\"\nmodel = \"m\"\nwindow = 1"), Some(4), "window is from 2"),
             ("budget_ms = -1".into(), None, "budget_ms"),
