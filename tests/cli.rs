@@ -488,6 +488,55 @@ fn records_are_passages_of_their_own() {
 }
 
 #[test]
+fn records_that_move_are_read_as_is_wanted_now() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.jsonl"), "{\"text\": \"alpha volcano\", \"body\": \"beta penguin\"}\n").unwrap();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    fs::rename(dir.path().join("a.jsonl"), dir.path().join("b.jsonl")).unwrap();
+    let found = run(dir.path(), &["search", "penguin", "--mode", "keyword", "--json", "--fields", "text=body"]);
+    assert_eq!(first(&found)["text"], "beta penguin");
+}
+
+#[test]
+fn an_index_takes_nothing_of_the_users() {
+    let (dir, other) = (documents(), tempfile::tempdir().unwrap());
+    let place = other.path().join("idx");
+    fs::create_dir_all(place.join("keywords")).unwrap();
+    fs::write(place.join("keywords/mine.csv"), "precious").unwrap();
+    let got = run(dir.path(), &["index", ".", "--index", place.to_str().unwrap()]);
+    assert!(got.code == 2 && got.stderr.contains("holds keywords and no index"), "{}", got.stderr);
+    assert!(place.join("keywords/mine.csv").exists());
+    // What appears later is left alone as well.
+    let place = other.path().join("ours");
+    assert_eq!(run(dir.path(), &["index", ".", "--index", place.to_str().unwrap()]).code, 0);
+    fs::write(place.join("draft.tmp"), "mine").unwrap();
+    fs::write(place.join("keywords/mine.csv"), "mine").unwrap();
+    fs::write(dir.path().join("new.md"), "Something new.\n").unwrap();
+    assert_eq!(run(dir.path(), &["index", ".", "--index", place.to_str().unwrap()]).code, 0);
+    assert!(place.join("draft.tmp").exists() && place.join("keywords/mine.csv").exists());
+}
+
+#[test]
+fn keywords_that_lack_a_file_are_made_anew() {
+    let dir = documents();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let keywords = dir.path().join(".latewood/keywords");
+    let positions = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "pos");
+    for entry in fs::read_dir(keywords).unwrap().flatten().filter(positions) {
+        fs::remove_file(entry.path()).unwrap();
+    }
+    let verified = run(dir.path(), &["verify"]);
+    assert!(
+        verified.code == 2 && verified.stdout.contains(".pos") | verified.stderr.contains(".pos"),
+        "{}{}",
+        verified.stdout,
+        verified.stderr
+    );
+    assert_eq!(run(dir.path(), &["search", "kiln", "--json"]).code, 0);
+    assert_eq!(run(dir.path(), &["verify"]).code, 0);
+}
+
+#[test]
 fn what_is_piped_in_is_searched() {
     let dir = tempfile::tempdir().unwrap();
     let piped = |query: &str, bytes: &[u8]| {

@@ -258,14 +258,14 @@ fn an_index_that_cannot_be_deleted_is_not_lost() {
     let more = json!({ "documents": [{ "id": "oak", "text": "An oak." }] });
     assert_eq!(server.post("/v1/indexes/notes/documents", &more).status, 200);
     // A part of it cannot be deleted: what is left is no index.
-    fs::create_dir(folder.join("stray.lw")).unwrap();
+    fs::create_dir(folder.join("catalog-999999.lwr")).unwrap();
     assert_eq!(server.delete("/v1/indexes/notes").code(), "internal");
     assert_eq!(server.get("/v1/indexes/notes").code(), "index_unavailable");
     assert!(server.get("/v1/indexes").body.contains("log says why"));
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(log.contains("deleted in part"), "{log}");
     // Which keeps nobody from making another one there.
-    fs::remove_dir(folder.join("stray.lw")).unwrap();
+    fs::remove_dir(folder.join("catalog-999999.lwr")).unwrap();
     assert_eq!(server.post("/v1/indexes", &json!({ "name": "notes" })).status, 201);
     assert_eq!(server.post("/v1/indexes/notes/documents", &more).status, 200);
     assert_eq!(found(&server, "notes", &json!({ "query": "how hot is a kiln" })), ["oak"]);

@@ -147,6 +147,8 @@ fn table(text: &str, delimiter: u8, fields: &Fields) -> Option<Vec<Record>> {
     while reader.read_record(&mut row).ok()? {
         let start = row.position().map_or(0, |position| position.byte() as usize);
         let end = (reader.position().byte() as usize).min(text.len());
+        // The end of the line before may not have been read yet.
+        let start = start + text.get(start..end)?.bytes().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let span = start..start + text.get(start..end)?.trim_end().len();
         records.push(record(span, &fields, |name| row.get(place(name)?).map(str::to_owned)));
     }
@@ -223,6 +225,10 @@ mod tests {
             ]
         );
         assert_eq!(read("a.csv", "a;text\n1,5;horn\n", ""), [one("1,5;horn", "", "horn")]);
+        assert_eq!(
+            read("a.csv", "text,n\r\nhorn,1\r\nfog,2\r\n", ""),
+            [one("horn,1", "", "horn"), one("fog,2", "", "fog")]
+        );
         assert_eq!(read("a.tsv", "note\ttext\nb\tžluť\n", "text=note"), [one("b\tžluť", "", "b")]);
         assert!(read("a.csv", "year,amount\n2025,3\n", "").is_empty());
         assert!(read("a.csv", "", "").is_empty());

@@ -129,6 +129,12 @@ pub enum Error {
         /// The index's model, and its options.
         found: String,
     },
+    /// Another index has taken the place of the one that was opened.
+    #[error("{}: another index has taken its place, of another folder or of single documents: open it anew", index.display())]
+    Replaced {
+        /// The index.
+        index: PathBuf,
+    },
     /// The index is of another folder.
     #[error("{}: this is the index of {}, which does not hold {}", index.display(), root.display(), folder.display())]
     OtherFolder {

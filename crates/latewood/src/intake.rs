@@ -51,7 +51,8 @@ impl<'a> Intake<'a> {
     /// Into `index`, whose writer is `writer` and whose catalogue has been `catalog`.
     pub(crate) fn new(index: &'a TextIndex, writer: IndexWriter, catalog: &Catalog) -> Self {
         let texts = BlockWriter::new(Kind::Texts, index.index.directory(), catalog.next_blob);
-        let whole = keywords::is_sound(index.path(), catalog.keywords.as_ref());
+        let whole = index.is_own_record(catalog.keywords.as_ref())
+            || keywords::is_sound(index.path(), catalog.keywords.as_ref());
         let record = catalog.keywords.as_ref().filter(|_| whole);
         let keywords = KeywordsWriter::new(index.path(), record);
         let (next_doc, waiting, encoded) = (catalog.next_doc, Vec::new(), Encoded::default());
@@ -149,9 +150,11 @@ impl<'a> Intake<'a> {
     fn add_old_keywords(&mut self, catalog: &Catalog, end: u64) -> Result<()> {
         let texts = Texts::open(self.index.index.directory(), catalog, |file| file.first_doc < end)?;
         for file in catalog.files.iter().filter(|file| file.first_doc < end) {
-            for (at, (doc, passage)) in file.docs().zip(&file.passages).enumerate() {
-                let text = texts.read(file, at)?;
-                self.keywords.add(DocId(doc), &above(file.title.as_deref(), &passage.headings, &text), &text)?;
+            let (all, mut at) = (texts.read_all(file)?, 0);
+            for (doc, passage) in file.docs().zip(&file.passages) {
+                let text = texts.part(file, passage, &all, at)?;
+                at += text.len();
+                self.keywords.add(DocId(doc), &above(file.title.as_deref(), &passage.headings, text), text)?;
             }
         }
         Ok(())
@@ -176,6 +179,7 @@ impl<'a> Intake<'a> {
         blocks::remove_unused(Kind::Texts, directory, catalog.files.iter().map(|file| file.block));
         blocks::remove_unused(Kind::Catalog, directory, catalog.part_blocks());
         keywords::clean(self.index.path(), &record);
+        self.index.set_own_record(record);
         Ok(commit.generation)
     }
 }

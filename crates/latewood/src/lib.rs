@@ -37,6 +37,7 @@ mod keywords;
 mod location;
 pub mod maintain;
 mod mode;
+mod own_files;
 mod ranking;
 mod reader;
 mod score_texts;

@@ -271,7 +271,7 @@ impl<'a> Sync<'a> {
         for skipped in &walk.skipped {
             self.skip(skipped);
         }
-        let mut removed = self.take_removed(&walk.files);
+        let mut removed = self.take_removed(&walk);
         let changed = self.keep_current(walk.files);
         let bytes = changed.iter().map(|entry| entry.size).sum();
         self.monitor.event(Event::Found { files: changed.len(), bytes });
@@ -293,7 +293,9 @@ impl<'a> Sync<'a> {
         }
         // Files so new that their time stamps do not tell are looked at again until a later commit.
         let whole = !self.intake.keywords_begin();
-        let fresh = changed.iter().any(|entry| entry.modified_ns >= self.old.synced_ns - TIME_STAMP_NS);
+        // A stamp that lies in the future never tells anything.
+        let fresh =
+            changed.iter().any(|entry| (self.old.synced_ns - TIME_STAMP_NS..began).contains(&entry.modified_ns));
         if whole
             && !fresh
             && self.new.files == self.old.files
@@ -322,11 +324,24 @@ impl<'a> Sync<'a> {
         changed
     }
 
-    /// Takes out the files that are no longer there; by their content, which several may have had.
-    fn take_removed(&mut self, files: &[FileEntry]) -> HashMap<String, Vec<FileRecord>> {
-        let there: HashSet<&str> = files.iter().map(|entry| entry.path.as_str()).collect();
+    /// Takes out the files that are no longer there; by their content, which several may have had. What cannot be read now may
+    /// be readable again tomorrow, a folder as well as a file: it stays.
+    fn take_removed(&mut self, walk: &ingest::Walk) -> HashMap<String, Vec<FileRecord>> {
+        let there: HashSet<&str> = walk.files.iter().map(|entry| entry.path.as_str()).collect();
+        let unreadable = |skipped: &&Skipped| matches!(skipped.reason, SkipReason::Unreadable(_));
+        let unreadable: Vec<&str> =
+            walk.skipped.iter().filter(unreadable).map(|skipped| skipped.path.as_str()).collect();
+        let is_hidden = |path: &str| {
+            let below =
+                |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            unreadable.iter().any(below)
+        };
         let mut removed: HashMap<String, Vec<FileRecord>> = HashMap::new();
         for file in self.old.files.iter().filter(|file| !there.contains(file.path.as_str())) {
+            if is_hidden(&file.path) {
+                self.report.unchanged += 1;
+                continue;
+            }
             self.new.files.remove(&file.path);
             removed.entry(file.hash.clone()).or_default().push(file.clone());
         }
@@ -359,7 +374,9 @@ impl<'a> Sync<'a> {
             Ok(Some(document)) => {
                 self.forget(before)?;
                 let hash = hex(&document.hash);
-                if let Some(source) = take(removed, &hash, &document.kind.to_string()) {
+                let otherwise = other_fields(&self.old, self.options) && holds_records(&entry.path);
+                let source = if otherwise { None } else { take(removed, &hash, &document.kind.to_string()) };
+                if let Some(source) = source {
                     let (path, modified_ns) = (entry.path.clone(), entry.modified_ns);
                     self.new.files.insert(FileRecord { path, modified_ns, ..source });
                     self.report.moved += 1;

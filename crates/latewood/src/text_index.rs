@@ -1,7 +1,6 @@
 //! A folder of documents and its index.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,8 +10,9 @@ use latewood_engine::{self as engine, Index, IndexOptions, MmapDirectory, Search
 use crate::catalog::{Catalog, Source};
 use crate::device::Opened;
 use crate::error::{Error, Result};
-use crate::keywords;
+use crate::keywords::{self, KeywordsRecord};
 use crate::location::{INDEX_DIR, Location, relative};
+use crate::own_files::{self, IGNORE, refuse_foreign};
 use crate::reader::Reader;
 
 /// The index of a folder of documents.
@@ -26,6 +26,8 @@ pub struct TextIndex {
     pub(crate) source: Source,
     /// The catalogue that was read last, and of which commit: of ten thousand files it takes a while to read.
     read: Arc<Mutex<(u64, Arc<Catalog>)>>,
+    /// The keywords that were written last by way of this: what was just written need not be checked byte by byte.
+    written: Arc<Mutex<Option<(KeywordsRecord, keywords::Stamps)>>>,
 }
 
 impl TextIndex {
@@ -39,14 +41,7 @@ impl TextIndex {
         let index =
             opened.map_err(|e| if matches!(e, engine::Error::NoIndex { .. }) { not_indexed() } else { e.into() })?;
         let searcher = index.searcher()?;
-        let found = searcher.info().model.unwrap_or_default();
-        let (index_path, expected) = (|| location.index.clone(), || encoder.model_id().as_str().into());
-        if !encoder.model_id().same_model(&found) {
-            return Err(Error::OtherModel { index: index_path(), expected: expected(), found });
-        }
-        if !encoder.model_id().same_rows(&found) {
-            return Err(Error::OtherOptions { index: index_path(), expected: expected(), found });
-        }
+        check_model(&searcher, &*encoder, &location.index)?;
         let (searcher, catalog) = newest(&index, searcher, None)?;
         let source = catalog.source;
         let root = match source {
@@ -62,7 +57,7 @@ impl TextIndex {
             })?,
         };
         let read = Arc::new(Mutex::new((searcher.version(), Arc::new(catalog))));
-        Ok(Self { index, encoder, root, within, source, read })
+        Ok(Self { index, encoder, root, within, source, read, written: Arc::default() })
     }
 
     /// Searches and builds on another device.
@@ -118,7 +113,7 @@ impl TextIndex {
         if inside {
             // The index is derived from the documents: version control shall leave it alone.
             let ignore = location.index.join(".gitignore");
-            fs::write(&ignore, "*\n").map_err(|e| Error::io("write", ignore, e))?;
+            fs::write(&ignore, IGNORE).map_err(|e| Error::io("write", ignore, e))?;
         }
         Self::open(location, encoder)
     }
@@ -145,9 +140,26 @@ impl TextIndex {
             return Ok((searcher, known));
         }
         let (searcher, catalog) = newest(&self.index, searcher, Some(&known))?;
+        // Another index may lie there by now, whose rows are not comparable.
+        check_model(&searcher, &*self.encoder, self.path())?;
+        if (catalog.source, &catalog.root) != (known.source, &known.root) {
+            return Err(Error::Replaced { index: self.path().into() });
+        }
         let catalog = Arc::new(catalog);
         *read() = (searcher.version(), catalog.clone());
         Ok((searcher, catalog))
+    }
+
+    /// Whether these keywords were written by way of this index, and their files are as they were then.
+    pub(crate) fn is_own_record(&self, record: Option<&KeywordsRecord>) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (Some(record), Some((ours, stamps))) = (record, written) else { return false };
+        *record == ours && keywords::stamps(self.path(), record).is_some_and(|now| now == stamps)
+    }
+
+    pub(crate) fn set_own_record(&self, record: KeywordsRecord) {
+        let stamps = keywords::stamps(self.path(), &record);
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = stamps.map(|stamps| (record, stamps));
     }
 
     /// Where its documents come from.
@@ -172,26 +184,7 @@ impl TextIndex {
     /// When another process is writing, or a file cannot be deleted.
     pub fn remove(self) -> Result<()> {
         let _writer = self.index.writer()?;
-        let path = self.path();
-        let entries = fs::read_dir(path).map_err(|e| Error::io("list", path, e))?;
-        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-        // Without a manifest there is no index: what a crash leaves is not taken for one.
-        names.sort_by_key(|name| name != "manifest.lw");
-        for name in
-            names.iter().filter(|name| name.to_str().is_some_and(|name| is_own_file(name) && name != keywords::FOLDER))
-        {
-            let file = path.join(name);
-            fs::remove_file(&file).map_err(|e| Error::io("delete", file, e))?;
-        }
-        match fs::remove_dir_all(path.join(keywords::FOLDER)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("delete", path.join(keywords::FOLDER), e));
-            }
-            _ => {}
-        }
-        // Fails where something else is in the folder, which then stays.
-        let _ = fs::remove_dir(path);
-        Ok(())
+        own_files::remove(self.path())
     }
 
     /// A reader of the newest commit, which it keeps whatever is committed later.
@@ -221,6 +214,19 @@ impl TextIndex {
     pub fn engine(&self) -> &Index {
         &self.index
     }
+}
+
+/// That an index was made by the model at hand.
+fn check_model(searcher: &Searcher, encoder: &dyn Encoder, index: &Path) -> Result<()> {
+    let found = searcher.info().model.unwrap_or_default();
+    let (index, expected) = (index.to_path_buf(), encoder.model_id().as_str().to_owned());
+    if !encoder.model_id().same_model(&found) {
+        return Err(Error::OtherModel { index, expected, found });
+    }
+    if !encoder.model_id().same_rows(&found) {
+        return Err(Error::OtherOptions { index, expected, found });
+    }
+    Ok(())
 }
 
 /// The catalogue of `searcher`'s commit; of a newer one where that has taken away what this one names.
@@ -253,22 +259,5 @@ fn root(location: &Location, catalog: &Catalog) -> Result<PathBuf> {
     match index.parent() {
         Some(parent) if index.file_name().is_some_and(|name| name == INDEX_DIR) => Ok(parent.to_path_buf()),
         _ => Err(other(Path::new("the folder it was moved from"), &index)),
-    }
-}
-
-/// Files of an index, by their names.
-fn is_own_file(name: &str) -> bool {
-    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-    matches!(name, "write.lock" | ".gitignore" | keywords::FOLDER)
-        || matches!(extension, Some("lw" | "lwc" | "lws" | "lwt" | "lwr" | "tmp"))
-}
-
-/// An index is made in a new or empty folder only: it shall not lie among a user's files.
-fn refuse_foreign(index: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(index) else { return Ok(()) };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    match names.into_iter().find(|name| !name.to_str().is_some_and(is_own_file)) {
-        None => Ok(()),
-        Some(name) => Err(Error::NotAnIndex { index: index.into(), name: name.to_string_lossy().into_owned() }),
     }
 }

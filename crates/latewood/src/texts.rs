@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use latewood_engine::{Bytes, Directory};
 
 use crate::blocks::{self, BlockWriter, Kind, checked, decompress};
-use crate::catalog::{Catalog, FileRecord};
+use crate::catalog::{Catalog, FileRecord, PassageRecord};
 use crate::error::{Error, Result};
 
 /// Copies the texts of worn files into that of this commit.
@@ -48,8 +48,28 @@ impl Texts {
     /// The text of one passage, `text` being that of all.
     pub(crate) fn passage<'t>(&self, file: &FileRecord, passage: usize, text: &'t str) -> Result<&'t str> {
         let start = file.passages[..passage].iter().map(|passage| passage.bytes as usize).sum::<usize>();
-        text.get(start..start + file.passages[passage].bytes as usize).ok_or_else(|| {
+        self.part(file, &file.passages[passage], text, start)
+    }
+
+    /// The text of `passage`, which begins at byte `start` of that of all, `text`.
+    pub(crate) fn part<'t>(
+        &self,
+        file: &FileRecord,
+        passage: &PassageRecord,
+        text: &'t str,
+        start: usize,
+    ) -> Result<&'t str> {
+        text.get(start..start.saturating_add(passage.bytes as usize)).ok_or_else(|| {
             damaged(&self.path, file, "the text is not as long as its passages, or cut within a character")
+        })
+    }
+
+    /// Whether all of a document's text is there.
+    pub(crate) fn check(&self, file: &FileRecord) -> Result<()> {
+        let (all, mut at) = (self.read_all(file)?, 0);
+        file.passages.iter().try_for_each(|passage| {
+            at += self.part(file, passage, &all, at)?.len();
+            Ok(())
         })
     }
 

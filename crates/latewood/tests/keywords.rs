@@ -118,7 +118,8 @@ fn words_are_found_in_every_commit_and_until_they_are_deleted() {
     write(&index, &[("glass", "Glass is blown.")], &["kiln"]);
     assert_eq!(names(&index, "kiln", Mode::Keyword), [""; 0]);
     assert_eq!(names(&index, "blown", Mode::Keyword), ["glass"]);
-    assert!(maintain::verify(index.path(), &()).unwrap().is_empty());
+    let wrong = maintain::verify(index.path(), &()).unwrap();
+    assert!(wrong.is_empty(), "{wrong:?}");
 
     let mut chosen = options(Mode::Keyword, 10);
     chosen.filter = Some(Filter::parse(&json!({ "id": "swarm" })).unwrap());
@@ -203,7 +204,8 @@ fn lost_keywords_are_made_again_without_encoding() {
     let committed = index.writer(PassageOptions::default()).unwrap().commit(&()).unwrap();
     assert_eq!(committed.passages, 0);
     assert_eq!(names(&index, "kiln", Mode::Keyword), ["kiln", "glass"]);
-    assert!(maintain::verify(index.path(), &()).unwrap().is_empty());
+    let wrong = maintain::verify(index.path(), &()).unwrap();
+    assert!(wrong.is_empty(), "{wrong:?}");
 
     // A byte that is not what was written is found.
     let postings = fs::read_dir(index.path().join("keywords")).unwrap().flatten().map(|entry| entry.path());
@@ -215,7 +217,8 @@ fn lost_keywords_are_made_again_without_encoding() {
     assert!(wrong.len() == 1 && wrong[0].to_string().contains("checksum"), "{wrong:?}");
     // And nothing is built on it: the next write makes them anew.
     write(&index, &[("more", "A kiln again.")], &[]);
-    assert!(maintain::verify(index.path(), &()).unwrap().is_empty());
+    let wrong = maintain::verify(index.path(), &()).unwrap();
+    assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(names(&index, "kiln", Mode::Keyword).len(), 3);
 
     // What is damaged and looks whole may make tantivy panic: that is an error.

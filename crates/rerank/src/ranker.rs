@@ -173,7 +173,7 @@ impl Ranker {
         for (at, stage) in self.pipeline.stages.iter().enumerate() {
             let skipped = match &clear {
                 _ if candidates.is_empty() => Some("there is no candidate".to_owned()),
-                Some(before) if is_dear(&stage.kind) => Some(format!("left out: after {before} the best is clear")),
+                Some(before) => Some(format!("left out: after {before} the best is clear")),
                 _ if dropped[at] => {
                     self.stages[at].cost.left_out();
                     Some("left out: over the latency budget".to_owned())
@@ -270,11 +270,6 @@ impl Ranker {
             StageKind::Fusion(stage) => Ok(Given::all(fusion::score(stage, candidates))),
         }
     }
-}
-
-/// Whether a stage asks a model.
-fn is_dear(kind: &StageKind) -> bool {
-    matches!(kind, StageKind::LateInteraction(_) | StageKind::CrossEncoder(_) | StageKind::Llm(_))
 }
 
 /// Milliseconds a candidate, or a request to a language model, as is usual.

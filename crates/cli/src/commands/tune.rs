@@ -50,6 +50,15 @@ fn print(report: &TuneReport, own: &TuneArgs) -> anyhow::Result<()> {
     )?;
     line(&mut out, "before", &report.before)?;
     let Some(chosen) = &report.chosen else {
+        if !report.trials.is_empty() {
+            writeln!(
+                out,
+                "of {} budgets none finds {} of what is nearest; nothing is kept",
+                report.trials.len(),
+                own.recall
+            )?;
+            return Ok(());
+        }
         writeln!(out, "the index is so small that searches score all of it: there is nothing to tune")?;
         return Ok(());
     };

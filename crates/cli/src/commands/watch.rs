@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use latewood::{SyncOptions, SyncReport, TextIndex};
@@ -15,6 +15,8 @@ use crate::output;
 
 /// A change is taken up when nothing more has changed for so long.
 const QUIET: Duration = Duration::from_millis(300);
+/// Changes are taken up after this at the latest, whatever goes on.
+const MOST: Duration = Duration::from_secs(5);
 /// How often to look where the system tells nothing, as on some network drives.
 const POLL: Duration = Duration::from_secs(5);
 /// How often to look whether a folder is still the one that is watched, or is there again.
@@ -122,10 +124,14 @@ fn wait(events: &Events, own: &[PathBuf], is_same: impl Fn() -> bool) -> Option<
             Err(RecvTimeoutError::Disconnected) => return Some(End::Silent),
         }
     }
+    // Something that is written to without an end must not hide the rest.
+    let latest = Instant::now() + MOST;
+    let mut quiet = Instant::now() + QUIET;
     loop {
-        match events.recv_timeout(QUIET) {
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => return None,
+        match events.recv_timeout(quiet.min(latest).saturating_duration_since(Instant::now())) {
+            Ok(event) if event.as_ref().is_ok_and(|event| concerns(event, own)) => quiet = Instant::now() + QUIET,
+            Ok(_) if Instant::now() < quiet.min(latest) => {}
+            Ok(_) | Err(RecvTimeoutError::Timeout) => return None,
             Err(RecvTimeoutError::Disconnected) => return Some(End::Silent),
         }
     }

@@ -305,7 +305,9 @@ impl IndexWriter {
             number_of(name).is_some_and(|number| merging.iter().any(|ticket| ticket.numbers.contains(&number)))
         };
         for name in self.directory.list()? {
-            let ours = name.ends_with(".tmp") || name.ends_with(".lws") || name.ends_with(".lwc");
+            let made = name.strip_suffix(".tmp").map_or(&*name, |made| made.strip_suffix(".fine").unwrap_or(made));
+            let numbered = number_of(made).is_some() && (made.ends_with(".lws") || made.ends_with(".lwc"));
+            let ours = numbered || matches!(&*name, super::spool::FILE | "manifest.lw.tmp");
             if ours && !self.snapshot.manifest.names(&name) && !being_made(&name) {
                 self.directory.delete(&name)?;
             }

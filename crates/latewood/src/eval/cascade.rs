@@ -56,7 +56,7 @@ pub(super) fn stages<'r>(
     reader: &Reader,
     ranker: &Ranker,
     questions: &Questions,
-    name: &dyn Fn(usize, DocId) -> Option<Cow<'r, str>>,
+    name: &dyn Fn(usize, DocId) -> Vec<Cow<'r, str>>,
     progress: &dyn Fn(usize),
 ) -> Result<Vec<StageMetrics>> {
     let mut seen: Vec<Seen> = Vec::new();
@@ -92,7 +92,7 @@ impl Seen {
     fn metrics<'r>(
         self,
         questions: &Questions,
-        name: &dyn Fn(usize, DocId) -> Option<Cow<'r, str>>,
+        name: &dyn Fn(usize, DocId) -> Vec<Cow<'r, str>>,
         before: Option<f64>,
     ) -> StageMetrics {
         let queries = &questions.queries;

@@ -161,14 +161,15 @@ pub fn evaluate(
     let reader = index.reader()?;
     let mut modes = search_all(&collection.questions, &reader, options, monitor)?;
     let asked = options.modes.len() * collection.questions.queries.len();
-    let name = |_, doc: DocId| reader.document_of(doc).map(Cow::Borrowed);
+    let name = |_, doc: DocId| reader.document_of(doc).map(Cow::Borrowed).into_iter().collect();
     let pipeline = options.pipeline.as_ref().map_or(Ok(Vec::new()), |ranker| {
         let total = asked + collection.questions.queries.len();
         let progress = |done| monitor(EvalEvent::Searched { done: asked + done, total });
         cascade::stages(&reader, ranker, &collection.questions, &name, &progress)
     })?;
     let exact = exact.map(|search| {
-        let name = |_, doc: DocId| Some(Cow::Borrowed(built.ids.get(doc.0 as usize)?.as_str()));
+        let name =
+            |_, doc: DocId| built.ids.get(doc.0 as usize).map(|id| Cow::Borrowed(id.as_str())).into_iter().collect();
         rankings(&collection.questions.queries, &search.finish(), name)
     });
     let info: IndexInfo = reader.info();
@@ -215,7 +216,8 @@ fn search_all(
     let searched = |(at, &mode): (usize, &Mode)| {
         let progress = |done| monitor(EvalEvent::Searched { done: at * queries.len() + done, total });
         let found = search(queries, reader, &SearchOptions { mode, k, ..options.search.clone() }, &progress)?;
-        let run = rankings(queries, &found.hits, |_, doc| reader.document_of(doc).map(Cow::Borrowed));
+        let run =
+            rankings(queries, &found.hits, |_, doc| reader.document_of(doc).map(Cow::Borrowed).into_iter().collect());
         Ok(found.report(mode, questions, run))
     };
     options.modes.iter().enumerate().map(searched).collect()

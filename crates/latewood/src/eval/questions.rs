@@ -63,7 +63,8 @@ impl OwnQuestions {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let bad = |line, detail| Error::Input { file: path.into(), line, detail };
-        let json = path.extension().is_some_and(|extension| extension == "jsonl");
+        let json = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
+        let text = text.trim_start_matches('\u{feff}');
         let mut read = Self::default();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -113,12 +114,16 @@ impl Answer {
         let place = name.rsplit_once(':').and_then(|(path, place)| {
             let place = match (place.strip_prefix('p'), place.split_once('-')) {
                 (Some(page), _) => Place::Page(number(page)?),
-                (None, Some((first, last))) => Place::Lines(number(first)?..=number(last)?),
+                (None, Some((first, last))) => {
+                    Place::Lines(number(first)?..=number(last).filter(|last| *last >= number(first).unwrap_or(0))?)
+                }
                 (None, None) => number(place).map(|line| Place::Lines(line..=line))?,
             };
             Some((path.to_owned(), place))
         });
         let (path, place) = place.unwrap_or((name.clone(), Place::Anywhere));
+        // As shells complete it.
+        let path = path.strip_prefix("./").map_or(path.clone(), str::to_owned);
         Self { name, path, place }
     }
 
@@ -186,7 +191,7 @@ pub fn evaluate_index(
         )
     };
     let passages =
-        |hits: &[Vec<latewood_engine::Hit>]| rankings(queries, hits, |_, doc| Some(Cow::Owned(doc.to_string())));
+        |hits: &[Vec<latewood_engine::Hit>]| rankings(queries, hits, |_, doc| vec![Cow::Owned(doc.to_string())]);
     let exact = options.exact.then(|| searched(options.modes.len(), Mode::Semantic, true)).transpose()?;
     let exact = exact.map(|exact| passages(&exact.hits));
     let (mut modes, mut nearest) = (Vec::new(), None);
@@ -215,12 +220,13 @@ pub fn evaluate_index(
 }
 
 impl OwnQuestions {
-    /// What a passage is called among those found for a query: as the answer that it holds, or else by its file.
-    fn name<'r>(&'r self, query: usize, reader: &'r Reader, doc: DocId) -> Option<Cow<'r, str>> {
-        let (file, passage) = reader.record_of(doc)?;
+    /// What a passage is called among those found for a query: as the answers that it holds, or else by its file.
+    fn name<'r>(&'r self, query: usize, reader: &'r Reader, doc: DocId) -> Vec<Cow<'r, str>> {
+        let Some((file, passage)) = reader.record_of(doc) else { return Vec::new() };
         let found = Found { path: &file.path, lines: passage.lines, page: passage.page };
-        let answer = self.answers[query].iter().find(|answer| answer.is_in(&found));
-        Some(Cow::Borrowed(answer.map_or(found.path, |answer| &answer.name)))
+        let answers = self.answers[query].iter().filter(|answer| answer.is_in(&found));
+        let names: Vec<Cow<'_, str>> = answers.map(|answer| Cow::Borrowed(answer.name.as_str())).collect();
+        if names.is_empty() { vec![Cow::Borrowed(found.path)] } else { names }
     }
 }
 

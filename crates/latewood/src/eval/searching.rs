@@ -1,5 +1,6 @@
 //! Judged queries, one by one, from text to hits.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
@@ -163,15 +164,16 @@ impl ModeReport {
     }
 }
 
-/// The documents of each query's hits, each where its best passage is; `name` is told which query it is.
+/// The documents of each query's hits, each where its best passage is; `names` is told which query it is, and says what a passage
+/// is called: more than once, where it is several answers.
 pub(super) fn rankings<'a>(
     queries: &[Query],
     hits: &[Vec<Hit>],
-    name: impl Fn(usize, DocId) -> Option<std::borrow::Cow<'a, str>>,
+    names: impl Fn(usize, DocId) -> Vec<Cow<'a, str>>,
 ) -> HashMap<String, Ranking> {
     let documents = |query: usize, hits: &[Hit]| {
         let mut known = HashSet::new();
-        let named = hits.iter().filter_map(|hit| Some((name(query, hit.doc)?, hit.score)));
+        let named = hits.iter().flat_map(|hit| names(query, hit.doc).into_iter().map(|name| (name, hit.score)));
         let first = named.filter(|(name, _)| known.insert(name.clone())).take(DEPTH);
         first.map(|(name, score)| (name.into_owned(), score)).collect()
     };

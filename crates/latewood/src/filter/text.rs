@@ -237,11 +237,9 @@ fn has(field: &str, word: &str) -> Value {
     }
     // As shells complete it.
     let word = if field == "path" { word.strip_prefix("./").unwrap_or(word) } else { word };
+    let word = if word.ends_with('/') { &format!("{word}**") } else { word };
     if word.contains(['*', '?', '[', '{']) {
         return json!({ "$glob": word });
-    }
-    if word.ends_with('/') {
-        return json!({ "$glob": format!("{word}**") });
     }
     match literal(word) {
         Value::String(text) => json!({ "$eq": text }),
@@ -252,15 +250,17 @@ fn has(field: &str, word: &str) -> Value {
 }
 
 fn literal(word: &str) -> Value {
+    // `inf` and `Nan` are words, and names.
+    let number = || {
+        let number = word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+        let float = || word.parse::<f64>().ok().filter(|float| float.is_finite()).map(Value::from);
+        if number { word.parse::<i64>().ok().map(Value::from).or_else(float) } else { None }
+    };
     match word {
         "true" => json!(true),
         "false" => json!(false),
         "null" => Value::Null,
-        _ => word
-            .parse::<i64>()
-            .map(Value::from)
-            .or_else(|_| word.parse::<f64>().map(Value::from))
-            .unwrap_or(json!(word)),
+        _ => number().unwrap_or(json!(word)),
     }
 }
 
@@ -289,6 +289,8 @@ mod tests {
             "((((lang:rust))))",
             "lang:go or stars:120 and not draft:true",
             "path:./docs/",
+            "path:doc*/",
+            "NOT title:Nan NOT title:1e999",
         ] {
             assert!(Filter::parse_text(text).unwrap().passes(&file()), "{text}");
         }

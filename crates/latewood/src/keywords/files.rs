@@ -97,7 +97,9 @@ impl Directory for Files {
 /// Deletes what `used` does not name. Best effort: the next commit does what this one cannot.
 pub(super) fn keep_only(folder: &Path, used: &HashSet<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if !used.contains(Path::new(&entry.file_name())) {
+        let name = entry.file_name();
+        let own = name.to_str().is_some_and(|name| super::is_own_file(name) || name.starts_with(".managed"));
+        if own && !used.contains(Path::new(&name)) {
             let _ = std::fs::remove_file(entry.path());
         }
     }

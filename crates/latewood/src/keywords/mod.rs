@@ -12,12 +12,15 @@ pub(crate) use among::among;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use latewood_engine::DocId;
 use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use tantivy::collector::{FilterCollector, TopDocs};
 use tantivy::columnar::Column;
+use tantivy::directory::error::OpenReadError;
+use tantivy::index::SegmentComponent;
 use tantivy::query::{Bm25StatisticsProvider, BooleanQuery, EnableScoring, Query, TermQuery};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{DocAddress, DocSet, IndexSettings, ReloadPolicy, Searcher, TantivyDocument, TantivyError, Term};
@@ -67,10 +70,22 @@ fn open_files(folder: &Path, meta: Option<&str>) -> tantivy::Result<(tantivy::In
     Ok((index, files))
 }
 
+/// The files that all segments have, and those of deletions where there are any.
+fn expected(index: &tantivy::Index) -> tantivy::Result<Vec<PathBuf>> {
+    use SegmentComponent::{Delete, FastFields, FieldNorms, Positions, Postings, Store, Terms};
+    let mut files = Vec::new();
+    for segment in index.searchable_segment_metas()? {
+        let always = [Postings, Positions, FastFields, FieldNorms, Terms, Store];
+        let deletes = segment.has_deletes().then_some(Delete);
+        files.extend(always.into_iter().chain(deletes).map(|component| segment.relative_path(component)));
+    }
+    Ok(files)
+}
+
 /// Tantivy's failure as ours: the file system's, or damage, which it may call a failure of the file system, too.
 fn failed(folder: &Path, error: &TantivyError) -> Error {
     use std::io::ErrorKind::{InvalidData, NotFound, Other, UnexpectedEof};
-    use tantivy::directory::error::{OpenReadError, OpenWriteError};
+    use tantivy::directory::error::OpenWriteError;
     match error {
         TantivyError::IoError(io)
         | TantivyError::OpenReadError(OpenReadError::IoError { io_error: io, .. })
@@ -119,6 +134,11 @@ impl Keywords {
             let (index, _) = open_files(&folder, Some(&record.meta))?;
             let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).num_warming_threads(1);
             let searcher = reader.try_into()?.searcher();
+            // Some are opened only when they are needed: that they are there is to be known now.
+            let missing = expected(&index)?.into_iter().find(|file| !folder.join(file).is_file());
+            if let Some(file) = missing {
+                return Err(OpenReadError::FileDoesNotExist(file).into());
+            }
             let docs = searcher.segment_readers().iter().map(|segment| segment.fast_fields().u64("doc"));
             let docs = docs.collect::<tantivy::Result<_>>()?;
             Ok((searcher, docs, index))
@@ -236,9 +256,10 @@ impl Keywords {
 
     /// What is damaged of the files.
     pub(crate) fn verify(&self) -> Vec<Error> {
-        let files = self.index.load_metas().map(|meta| meta.list_segment_files()).unwrap_or_default();
-        // Tantivy names what there may be; opening has told that all is there which must be.
-        let mut files: Vec<_> = files.into_iter().filter(|file| self.folder.join(file).is_file()).collect();
+        let mut files = match expected(&self.index) {
+            Ok(files) => files,
+            Err(error) => return vec![failed(&self.folder, &error)],
+        };
         files.sort();
         let wrong = |file: &PathBuf| match self.index.directory().validate_checksum(file) {
             Ok(true) => None,
@@ -354,6 +375,28 @@ pub(crate) fn first_place(text: &str, word: &str) -> Option<Range<usize>> {
 pub(crate) fn is_sound(index: &Path, record: Option<&KeywordsRecord>) -> bool {
     let current = record.filter(|record| record.version == VERSION);
     current.is_some_and(|record| Keywords::open(index, record).is_ok_and(|keywords| keywords.verify().is_empty()))
+}
+
+/// Whether a file of this name is one of tantivy's segments'.
+pub(crate) fn is_own_file(name: &str) -> bool {
+    let id = name.split('.').next().unwrap_or_default();
+    id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Of each file its size and time.
+pub(crate) type Stamps = Vec<(PathBuf, u64, SystemTime)>;
+
+/// The files of `record` as they are now; none where one is missing.
+pub(crate) fn stamps(index: &Path, record: &KeywordsRecord) -> Option<Stamps> {
+    let folder = index.join(FOLDER);
+    let (opened, _) = open_files(&folder, Some(&record.meta)).ok()?;
+    let mut stamps = Vec::new();
+    for file in expected(&opened).ok()? {
+        let metadata = std::fs::metadata(folder.join(&file)).ok()?;
+        stamps.push((file, metadata.len(), metadata.modified().ok()?));
+    }
+    stamps.sort();
+    Some(stamps)
 }
 
 /// Deletes files that `record` does not name.

@@ -2,7 +2,7 @@
 //!
 //! A word is a run of letters and digits, an apostrophe within it included. Of a name as programmers write it, `readFile`
 //! or `read_file`, the parts are words too, beside the whole. Accents do not count, composed or not. Where a script does not part
-//! words, each two neighbours are a word and each character by itself (Chinese, Japanese), or each three (Thai and its like).
+//! words, each two neighbours are a word, and in Chinese and Japanese each character by itself.
 
 use std::ops::Range;
 
@@ -88,20 +88,17 @@ impl Script {
 /// The words of a run of a script that does not part them.
 fn neighbours(text: &str, run: &Range<usize>) -> Option<Vec<Range<usize>>> {
     let inside = &text[run.clone()];
-    let many = match Script::of(inside.chars().next()?) {
+    let single = match Script::of(inside.chars().next()?) {
         Script::Spaced => return None,
-        Script::Ideographic => 2,
-        Script::RunTogether => 3,
+        Script::Ideographic => true,
+        Script::RunTogether => false,
     };
-    let mut ends: Vec<usize> =
-        inside.char_indices().filter(|(_, c)| !is_silent(*c)).map(|(at, _)| run.start + at).collect();
+    let starts = inside.char_indices().filter(|(_, c)| !is_silent(*c));
+    let mut ends: Vec<usize> = starts.map(|(at, _)| run.start + at).collect();
     ends.push(run.end);
-    let count = ends.len() - 1;
     let each = |many: usize| ends.windows(many + 1).map(move |ends| ends[0]..ends[many]).collect::<Vec<_>>();
-    Some(match many {
-        2 => [each(1), each(2)].concat(),
-        _ => each(many.min(count)),
-    })
+    // One character alone is all that there is to be found.
+    Some(if single || ends.len() == 2 { [each(1), each(2)].concat() } else { each(2) })
 }
 
 fn push(tokens: &mut Vec<Token>, span: Range<usize>, text: String) {
@@ -119,7 +116,7 @@ fn runs(text: &str) -> Vec<Range<usize>> {
         if is_silent(c) && before.is_alphanumeric() {
             continue;
         }
-        if start.is_some() && is_joining_mark(c) {
+        if start.is_some() && is_joining_mark(c) && Script::of(before) == Script::Spaced {
             before = c;
             continue;
         }
@@ -227,7 +224,7 @@ mod tests {
             ("\u{6771}\u{4eac}\u{90fd}is big", "\u{6771} \u{4eac} \u{90fd} \u{6771}\u{4eac} \u{4eac}\u{90fd} is big"),
             (
                 "\u{0e20}\u{0e32}\u{0e29}\u{0e32} \u{0e44}\u{0e17}",
-                "\u{0e20}\u{0e32}\u{0e29} \u{0e32}\u{0e29}\u{0e32} \u{0e44}\u{0e17}",
+                "\u{0e20}\u{0e32} \u{0e32}\u{0e29} \u{0e29}\u{0e32} \u{0e44}\u{0e17}",
             ),
             ("\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}"),
             ("_ __ ' 'a' \u{2019}", "a"),

@@ -80,7 +80,7 @@ pub struct Stage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_n: Option<usize>,
     /// Where the best is ahead of the second by this much of all scores' range, of three candidates at least, the stages after
-    /// this one are left out, but those that need no model. Scores of language models that compare are places, and say nothing.
+    /// this one are left out, and scores are this one's. Those of language models that compare are places, and say nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_margin: Option<f32>,
     /// What it does.
