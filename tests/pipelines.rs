@@ -183,3 +183,34 @@ fn a_server_has_the_pipelines_it_was_given() {
         assert!(wrong.status == 400 && wrong.body.contains(says), "{}", wrong.body);
     }
 }
+
+#[test]
+fn what_people_made_of_hits_is_measured() {
+    let dir = documents();
+    let log = dir.path().join("log.jsonl");
+    fs::write(dir.path().join(".latewoodignore"), "log.jsonl\n").unwrap();
+    {
+        let server = Server::with(dir.path(), |command| _ = command.args([".", "--feedback", "log.jsonl"]));
+        let give = |query: &str, document: &str, signal: &str| {
+            server
+                .post(
+                    "/v1/indexes/default/feedback",
+                    &json!({ "query": query, "document": document, "signal": signal }),
+                )
+                .status
+        };
+        assert_eq!(give("how hot is a kiln", "guide/kiln.md", "click"), 204);
+        assert_eq!(give("how hot is a kiln", "notes.txt", "down"), 204);
+        assert_eq!((give("", "x", "up"), give("x", "y", "love")), (400, 400));
+        let unknown =
+            server.post("/v1/indexes/none/feedback", &json!({ "query": "x", "document": "y", "signal": "up" }));
+        assert_eq!(unknown.status, 404);
+    }
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 2);
+    let report = run(dir.path(), &["eval", "--questions", "log.jsonl", "--json"]).json().remove(0);
+    assert_eq!((&report["queries"], &report["modes"][0]["mrr@10"]), (&json!(1), &json!(1.0)), "{report}");
+    let server = Server::start(dir.path());
+    let refused =
+        server.post("/v1/indexes/default/feedback", &json!({ "query": "x", "document": "y", "signal": "up" }));
+    assert!(refused.status == 409 && refused.body.contains("--feedback FILE"), "{}", refused.body);
+}

@@ -57,7 +57,7 @@ curl() {
         script += f"printf '\\n== {title}\\n' | tee /dev/stderr\n{commands}\n"
     for port in ("8765", "8766"):
         script = script.replace(f"localhost:{port}", f"127.0.0.1:{port}").replace(port, str(free := free_port()))
-        script = script.replace("serve --data ./indexes &", f"serve --data ./indexes --addr 127.0.0.1:{free} &")
+        script = script.replace("serve --data ./indexes --f", f"serve --addr 127.0.0.1:{free} --data ./indexes --f")
     # Proxies are for elsewhere.
     env = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "NO_PROXY": "*", "no_proxy": "*"}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)

@@ -444,6 +444,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "PIPELINE")]
     pub(crate) pipeline: Vec<String>,
 
+    /// A file that clicks and thumbs of clients are added to, for `latewood eval --questions`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) feedback: Option<PathBuf>,
+
     /// Log in JSON
     #[arg(long)]
     pub(crate) log_json: bool,
@@ -525,7 +529,8 @@ pub(crate) struct EvalArgs {
     pub(crate) dir: Option<PathBuf>,
 
     /// Ask an index your own questions: lines of a question, a tab and the files that answer it, with tabs between; or,
-    /// in .jsonl, objects with question and answers. A file may be followed by lines or a page: notes.md:10-24, book.pdf:p12
+    /// in .jsonl, objects with question and answers, or what `latewood serve --feedback` wrote. A file may be followed by lines
+    /// or a page: notes.md:10-24, book.pdf:p12
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["bits", "split"])]
     pub(crate) questions: Option<PathBuf>,
 

@@ -22,6 +22,7 @@ use crate::auth::Keys;
 use crate::coalesce::QueryEncoder;
 use crate::error::ApiError;
 use crate::metrics::{IndexFigures, Metrics};
+use crate::routes::feedback::Feedback;
 use crate::served::{MANIFEST, Served, Writers, being_deleted};
 use crate::tasks::Tasks;
 
@@ -104,6 +105,8 @@ pub struct ServerOptions {
     pub allowed_origins: Vec<String>,
     /// Pipelines that searches may name; `fast`, which needs no model, is there unless another is called so.
     pub pipelines: BTreeMap<String, Arc<Ranker>>,
+    /// The file that what people made of hits is added to; without one it is not taken.
+    pub feedback: Option<PathBuf>,
     /// Told of each request's span before it begins, with the request's headers: they may name the span's parent, where spans
     /// are collected from several programs.
     pub span_parent: Option<fn(&Span, &HeaderMap)>,
@@ -127,6 +130,7 @@ struct Inner {
     /// Requests that encode texts at the same time, on threads of their own: searches do not wait for them.
     encoding: (Arc<Semaphore>, Arc<ThreadPool>),
     in_flight: Arc<Semaphore>,
+    feedback: Option<Arc<Feedback>>,
     /// KiB of large bodies.
     bodies: Arc<Semaphore>,
     started: Instant,
@@ -210,6 +214,7 @@ impl AppState {
             queries: Arc::new(QueryEncoder::new(encoder.clone(), metrics.clone())),
             encoder,
             device,
+            feedback: options.feedback.clone().map(|file| Arc::new(Feedback::new(file))),
             options,
             indexes: RwLock::default(),
             tasks: Tasks::default(),
@@ -434,6 +439,10 @@ impl AppState {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.0.writers.stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn feedback(&self) -> Option<Arc<Feedback>> {
+        self.0.feedback.clone()
     }
 
     pub(crate) fn pipelines(&self) -> &BTreeMap<String, Arc<Ranker>> {

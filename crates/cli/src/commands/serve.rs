@@ -92,6 +92,7 @@ fn options(own: &ServeArgs) -> anyhow::Result<ServerOptions> {
     let mut options = ServerOptions::default();
     options.data.clone_from(&own.data);
     options.folder = super::sync_options(&own.documents);
+    options.feedback.clone_from(&own.feedback);
     options.allowed_origins.clone_from(&own.allow_origin);
     options.limits.concurrent_requests = own.max_requests as usize;
     options.limits.body_bytes = own.max_body as usize * 1_000_000;

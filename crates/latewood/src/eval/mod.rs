@@ -15,7 +15,7 @@ pub use cascade::StageMetrics;
 pub use compare::{Comparison, compare};
 pub use evaluate::{EvalEvent, EvalOptions, EvalReport, evaluate};
 pub use metrics::{Judgements, Metrics, by_query, overlap, score};
-pub use questions::{IndexReport, OwnQuestions, evaluate_index};
+pub use questions::{IndexReport, OwnQuestions, Signal, evaluate_index};
 pub use run::{Ranking, read_run, write_run};
 pub use searching::{ModeReport, Percentiles, QueryReport, Questions};
 pub use tune::{Trial, TuneOptions, TuneReport, tune};

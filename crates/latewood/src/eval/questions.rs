@@ -3,9 +3,12 @@
 //! A line of the file is a question. In `.jsonl`, an object: `{"question": "how hot is a kiln?", "answers":
 //! ["pottery.md", "notes/glaze.md:10-24", "book.pdf:p12"]}`. In other files the question, a tab, and the answers with tabs
 //! between. Places are written as `latewood search` prints them. Empty lines and lines that begin with `#` are passed over.
+//!
+//! Feedback reads as well, a line of `.jsonl` a [`Signal`]: `{"question": "how hot is a kiln?", "document": "pottery.md", "signal":
+//! "click"}`. What was clicked or liked more often than disliked is an answer.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -53,6 +56,43 @@ struct Line {
     question: String,
     #[serde(default)]
     answers: Vec<String>,
+    /// Of feedback.
+    document: Option<String>,
+    signal: Option<Signal>,
+    #[serde(rename = "index")]
+    _index: Option<String>,
+    #[serde(rename = "time")]
+    _time: Option<u64>,
+}
+
+/// What somebody made of a document that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signal {
+    /// It was opened.
+    Click,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// What was said of documents, by question, in the file's order.
+#[derive(Default)]
+struct Heard {
+    questions: Vec<(usize, String, BTreeMap<String, i64>)>,
+    places: HashMap<String, usize>,
+}
+
+impl Heard {
+    fn add(&mut self, line: usize, question: String, document: String, signal: Signal) {
+        let at = *self.places.entry(question.clone()).or_insert(self.questions.len());
+        if at == self.questions.len() {
+            self.questions.push((line, question, BTreeMap::new()));
+        }
+        let vote = if signal == Signal::Down { -1 } else { 1 };
+        *self.questions[at].2.entry(document).or_default() += vote;
+    }
 }
 
 impl OwnQuestions {
@@ -65,23 +105,43 @@ impl OwnQuestions {
         let bad = |line, detail| Error::Input { file: path.into(), line, detail };
         let json = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
         let text = text.trim_start_matches('\u{feff}');
-        let mut read = Self::default();
+        let (mut read, mut heard) = (Self::default(), Heard::default());
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let Line { question, answers } = match json {
+            let Line { question, answers, document, signal, .. } = match json {
                 true => serde_json::from_str(line).map_err(|e| bad(Some(number), e.to_string()))?,
                 false => {
                     let mut fields = line.split('\t').map(|field| field.trim().to_owned());
-                    Line { question: fields.next().unwrap_or_default(), answers: fields.collect() }
+                    let question = fields.next().unwrap_or_default();
+                    Line {
+                        question,
+                        answers: fields.collect(),
+                        document: None,
+                        signal: None,
+                        _index: None,
+                        _time: None,
+                    }
                 }
             };
             if question.trim().is_empty() {
                 return Err(bad(Some(number), "the question is empty".into()));
             }
+            match (document, signal) {
+                (Some(document), Some(signal)) => {
+                    heard.add(number, question, document, signal);
+                    continue;
+                }
+                (None, None) => {}
+                _ => return Err(bad(Some(number), "feedback has both a document and a signal".into())),
+            }
             read.add(number.to_string(), question, answers.into_iter().filter(|answer| !answer.is_empty()));
+        }
+        for (number, question, votes) in heard.questions {
+            let answers = votes.into_iter().filter(|(_, votes)| *votes > 0).map(|(document, _)| document);
+            read.add(number.to_string(), question, answers);
         }
         match read.questions.queries.is_empty() {
             true => Err(bad(None, "there is no question in it".into())),
@@ -258,6 +318,19 @@ mod tests {
         let at = |path, lines| answer.is_in(&Found { path, lines, page: None });
         assert!(at("a.md", (9, 12)) && at("a.md", (1, 3)) && !at("a.md", (10, 12)) && !at("b.md", (3, 9)));
         assert_eq!(Answer::parse("c:\\x".into()).place, Place::Anywhere);
+    }
+
+    #[test]
+    fn feedback_becomes_answers() {
+        let line = |document: &str, signal: &str| {
+            format!(
+                "{{\"question\": \"how hot?\", \"document\": \"{document}\", \"signal\": \"{signal}\", \"time\": 7}}\n"
+            )
+        };
+        let text = [line("a.md", "click"), line("b.md", "up"), line("b.md", "down"), line("c.md", "up")].concat();
+        let read = read("f.jsonl", &text).unwrap();
+        let names: Vec<&str> = read.answers[0].iter().map(|answer| answer.name.as_str()).collect();
+        assert_eq!((read.questions.queries.len(), names), (1, vec!["a.md", "c.md"]));
     }
 
     #[test]

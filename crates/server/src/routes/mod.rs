@@ -3,6 +3,7 @@
 mod description;
 pub(crate) mod documents;
 mod embed;
+pub(crate) mod feedback;
 pub(crate) mod indexes;
 mod ops;
 mod page;
@@ -87,6 +88,7 @@ fn reading() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(search::search))
         .routes(routes!(search::search_default))
+        .routes(routes!(feedback::give))
         .routes(routes!(rerank::rerank))
         .routes(routes!(embed::embeddings))
         .routes(routes!(embed::embed_all))
