@@ -3,8 +3,8 @@
 
     load.py --latewood BIN --beir DIR... [--seconds 10] [--clients 1 4 16 64] [--soak MINUTES]
 
-Makes an index of the collections' documents over HTTP, then asks it with so many clients at a time: in words (each query
-different, so that none was encoded before), and with embeddings. Then the same while a writer commits without a pause, and
+Makes an index of the collections' documents over HTTP, then asks it with so many clients at a time: in words, by each mode (each
+query different, so that none was encoded before), and with embeddings. Then the same while a writer commits without a pause, and
 with --soak for so many minutes, looking at the server's memory. Milliseconds. Needs wrk; zstd for collections that are compressed.
 """
 import argparse, json, os, subprocess, sys, tempfile, threading, time, urllib.request
@@ -67,16 +67,20 @@ def main():
         print(f"{index['documents']} documents, {index['passages']} passages, {index['tokens']} tokens, {index['bytes'] / 1e6:.0f} MB; "
               f"added in {took:.0f} s; {server.memory()}\n", flush=True)
         queries = [q['text'] for beir in args.beir for q in lines(beir, 'queries.jsonl')]
-        words, rows = os.path.join(folder, 'words'), os.path.join(folder, 'rows')
-        with open(words, 'w') as out: # a number makes each one new
-            out.writelines(json.dumps({'query': f'{q} {n}', 'k': 10}) + '\n' for n in range(200) for q in queries)
+        rows = os.path.join(folder, 'rows')
+        asked = {'hybrid': {}, 'semantic': {'mode': 'semantic'}, 'keyword': {'mode': 'keyword'}, 'pipeline fast': {'pipeline': 'fast'}}
+        bodies_of = {name: os.path.join(folder, name.replace(' ', '-')) for name in asked}
+        for seed, (name, how) in enumerate(asked.items()):
+            with open(bodies_of[name], 'w') as out: # numbers make each one new
+                out.writelines(json.dumps({'query': f'{q} {seed}{n}', 'k': 10, **how}) + '\n' for n in range(50) for q in queries)
+        words = bodies_of['hybrid']
         with open(rows, 'w') as out:
             for q in queries[:500]:
                 data = server.post('/v1/embeddings', {'input': q, 'input_type': 'query', 'encoding_format': 'base64'})['data'][0]
                 out.write(json.dumps({'embeddings': {'base64': data['embedding'], 'shape': data['shape']}, 'k': 10}) + '\n')
         url = server.url + '/v1/indexes/load/search'
         print('| queries | clients | a second | p50 | p95 | p99 | refused | broken |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |')
-        for name, bodies in (('words', words), ('embeddings', rows)):
+        for name, bodies in (*bodies_of.items(), ('embeddings', rows)):
             for clients in args.clients:
                 row(name, clients, wrk(url, bodies, clients, args.seconds))
         stop, commits = threading.Event(), [0]
@@ -91,7 +95,7 @@ def main():
             for clients in args.clients:
                 before = commits[0]
                 figures = wrk(url, words, clients, args.seconds)
-                row(f'words, {commits[0] - before} commits of 20 documents beside', clients, figures)
+                row(f'hybrid, {commits[0] - before} commits of 20 documents beside', clients, figures)
         finally:
             stop.set()
             writer.join()
