@@ -214,3 +214,28 @@ fn what_people_made_of_hits_is_measured() {
         server.post("/v1/indexes/default/feedback", &json!({ "query": "x", "document": "y", "signal": "up" }));
     assert!(refused.status == 409 && refused.body.contains("--feedback FILE"), "{}", refused.body);
 }
+
+#[test]
+fn weights_are_fitted_to_questions() {
+    let dir = tempfile::tempdir().unwrap();
+    // The notes say the same, and those that answer are the long ones.
+    for at in 0..6 {
+        fs::write(dir.path().join(format!("short{at}.md")), format!("The otter of pond {at} swims.\n")).unwrap();
+        let long = format!("The otter of pond {at} swims. {}\n", "It was seen by many, near the old weir. ".repeat(3));
+        fs::write(dir.path().join(format!("long{at}.md")), long).unwrap();
+    }
+    fs::write(dir.path().join(".latewoodignore"), "*.tsv\n*.toml\n").unwrap();
+    let questions: String = (0..6).map(|at| format!("the otter of pond {at} swims\tlong{at}.md\n")).collect();
+    fs::write(dir.path().join("q.tsv"), questions).unwrap();
+    let stages = "[retrieve]\nmode = \"keyword\"\n[[stages]]\ntype = \"metadata\"\nsignals = [{ type = \"length\", ideal = 30.0, weight = 0.0 }]\n";
+    fs::write(dir.path().join("p.toml"), stages).unwrap();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let fitted = run(dir.path(), &["tune", "--questions", "q.tsv", "--pipeline", "p.toml", "--json"]);
+    let report = fitted.json().remove(0);
+    assert!(report["weights"]["length"][1].as_f64().unwrap() > 0.0, "{report}");
+    let held_out = report["ndcg_held_out"].as_array().unwrap();
+    assert!(held_out[1].as_f64().unwrap() > held_out[0].as_f64().unwrap(), "{report}");
+    fs::write(dir.path().join("p.toml"), "[[stages]]\ntype = \"keyword\"\n").unwrap();
+    let none = run(dir.path(), &["tune", "--questions", "q.tsv", "--pipeline", "p.toml"]);
+    assert!(none.code == 2 && none.stderr.contains("no metadata stage"), "{}", none.stderr);
+}

@@ -35,9 +35,9 @@ pub(crate) fn load(args: &Args, pipeline: Pipeline, device: &Opened) -> anyhow::
 }
 
 /// Loads models as the program's own is loaded: a folder, or a name of the hub.
-struct Loader<'a> {
-    args: &'a Args,
-    device: &'a Opened,
+pub(crate) struct Loader<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) device: &'a Opened,
 }
 
 impl Models for Loader<'_> {

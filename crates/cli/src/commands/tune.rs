@@ -4,10 +4,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use latewood::device::Device;
-use latewood::eval::{self, OwnQuestions, Trial, TuneOptions, TuneReport};
+use latewood::eval::{self, FitReport, OwnQuestions, Trial, TuneOptions, TuneReport};
+use latewood::rerank::Ranker;
 
 use crate::args::{Args, EncoderArgs, TuneArgs};
 use crate::output;
+use crate::pipeline::{self, Loader};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &Args, own: &TuneArgs) -> anyhow::Result<ExitCode> {
@@ -16,6 +18,12 @@ pub(crate) fn run(args: &Args, own: &TuneArgs) -> anyhow::Result<ExitCode> {
     if own.reset {
         index.set_tuned(None)?;
         output::note(args.quiet, "searches look at as much as is usual");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(named), Some(file)) = (&own.pipeline, &own.questions) {
+        let load = |read| Ranker::new(read, &Loader { args, device: &device }).map_err(latewood::Error::from);
+        let report = eval::fit_index(&index.reader()?, &OwnQuestions::read(file)?, &pipeline::read(named)?, &load)?;
+        fitted(args, &report)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut options = TuneOptions::default();
@@ -37,6 +45,24 @@ pub(crate) fn run(args: &Args, own: &TuneArgs) -> anyhow::Result<ExitCode> {
         print(&report, own)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The weights of a metadata stage.
+fn fitted(args: &Args, report: &FitReport) -> anyhow::Result<()> {
+    if args.json {
+        return output::json_line("latewood.fit.1", report);
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{} questions, stage {}", report.queries, report.stage)?;
+    for (name, (before, after)) in &report.weights {
+        writeln!(out, "{name:20} weight = {after}  (was {before})")?;
+    }
+    let ((before, after), (held_before, held_after)) = (report.ndcg, report.ndcg_held_out);
+    writeln!(out, "NDCG@10 {before:.4} to {after:.4}; of questions held out {held_before:.4} to {held_after:.4}")?;
+    if held_after <= held_before {
+        writeln!(out, "no gain where it was not fitted: leave the weights as they are, or ask more questions")?;
+    }
+    Ok(())
 }
 
 fn print(report: &TuneReport, own: &TuneArgs) -> anyhow::Result<()> {

@@ -14,11 +14,13 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use latewood_engine::DocId;
+use latewood_rerank::{Pipeline, Ranker};
 use serde::{Deserialize, Serialize};
 
 use super::beir::Query;
 use super::cascade::{self, StageMetrics};
 use super::evaluate::{EvalEvent, EvalOptions};
+use super::fit::{self, FitReport};
 use super::metrics::overlap;
 use super::searching::{DEPTH, ModeReport, Questions, rankings, search};
 use crate::error::{Error, Result};
@@ -277,6 +279,23 @@ pub fn evaluate_index(
     not_indexed.sort_unstable();
     let (recall_10_of_exact, recall_100_of_exact) = (share(10), share(100));
     Ok(IndexReport { pipeline, recall_10_of_exact, recall_100_of_exact, modes, queries: queries.len(), not_indexed })
+}
+
+/// Fits the weights of a pipeline's first metadata stage to `questions`, those that have an answer; `load` loads its models.
+///
+/// # Errors
+/// When there is no such stage, no question has an answer, or a search fails.
+pub fn fit_index(
+    reader: &Reader,
+    questions: &OwnQuestions,
+    pipeline: &Pipeline,
+    load: &dyn Fn(Pipeline) -> Result<Ranker>,
+) -> Result<FitReport> {
+    let own = questions.answered();
+    if own.questions.queries.is_empty() {
+        return Err(Error::NoAnswers);
+    }
+    fit::fit(reader, pipeline, load, &own.questions, &|query, doc| own.name(query, reader, doc))
 }
 
 impl OwnQuestions {

@@ -197,7 +197,7 @@ impl MetadataStage {
 
 impl Signal {
     /// What contributions call it.
-    pub(crate) fn called(&self) -> String {
+    pub fn called(&self) -> String {
         let kind = match self.kind {
             SignalKind::Recency => "recency",
             SignalKind::Trust => "trust",
