@@ -5,7 +5,6 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -410,49 +409,6 @@ fn a_killed_indexing_leaves_the_last_commit() {
     let status = run(dir.path(), &["status", "--json"]);
     assert_eq!(status.json()[0]["files"], 4, "the last commit stands");
     assert_eq!(first(&run(dir.path(), &["search", "night train", "--json", "--no-refresh"]))["path"], "notes.txt");
-}
-
-/// Whoever may read an index and not write it searches what is there.
-#[cfg(unix)]
-#[test]
-fn an_index_of_somebody_else_is_searched_as_it_is() {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
-
-    let (dir, programs) = (documents(), tempfile::tempdir().unwrap());
-    assert_eq!(run(dir.path(), &["index"]).code, 0);
-    fs::write(dir.path().join("otters.md"), "# Otters\n\nOtters hold hands while they sleep.\n").unwrap();
-    let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    let index = dir.path().join(".latewood");
-    allow(&index.join("write.lock"), 0o444);
-    [&index, dir.path(), programs.path()].iter().for_each(|folder| allow(folder, 0o555));
-    // Permissions do not bind root, who becomes nobody, and brings the program along to where nobody may go.
-    let root = rustix::process::geteuid().is_root();
-    let program = programs.path().join("latewood");
-    if root {
-        fs::copy(env!("CARGO_BIN_EXE_latewood"), &program).unwrap();
-    }
-    let search = |more: &[&str]| {
-        let mut command = latewood();
-        if root {
-            command = std::process::Command::new(&program);
-            command.env("LATEWOOD_CONFIG", "/dev/null").uid(65534).gid(65534);
-        }
-        command.current_dir(dir.path()).args(["search", "night train", "--json"]).args(more);
-        common::of(command.output().unwrap())
-    };
-    let found = search(&[]);
-    assert_eq!(first(&found)["path"], "notes.txt");
-    assert!(
-        found.stderr.contains("searching the last commit: ") && found.stderr.contains("write.lock"),
-        "{}",
-        found.stderr
-    );
-    assert_eq!(search(&["-q"]).stderr, "");
-    // A folder that is new has no last commit.
-    let none = search(&["--index", "other"]);
-    assert!(none.code == 2 && none.stdout.is_empty(), "{}", none.stderr);
-    [&index, dir.path(), programs.path()].iter().for_each(|folder| allow(folder, 0o755));
 }
 
 #[test]

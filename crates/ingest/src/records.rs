@@ -17,6 +17,9 @@ const TEXTS: [&str; 3] = ["text", "body", "content"];
 /// Names that tell which field is the title.
 const TITLES: [&str; 2] = ["title", "headline"];
 
+/// Lines among which the first record is looked for.
+const FIRST: usize = 10;
+
 /// Which fields of a record are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
@@ -123,7 +126,8 @@ pub(crate) fn split(
 /// A line a record. A line that is none is read as it stands.
 fn json_lines(text: &str, fields: &Fields) -> Option<Vec<Record>> {
     let object = |line: &str| serde_json::from_str::<Map<String, Value>>(line).ok();
-    let first = object(text.lines().find(|line| !line.trim().is_empty())?)?;
+    // A line that is none may be among the first.
+    let first = text.lines().filter(|line| !line.trim().is_empty()).take(FIRST).find_map(object)?;
     let fields = fields.resolved(|name| first.contains_key(name))?;
     let (mut records, mut start) = (Vec::new(), 0);
     for line in text.split_inclusive('\n') {
@@ -211,6 +215,7 @@ mod tests {
         assert_eq!(called[1], one(b, "7", "two\nparts"));
         assert!(read("a.jsonl", "{\"a\": \"b\"}\n", "").is_empty(), "no field tells that it is the text");
         assert!(read("a.jsonl", "[1]\n", "").is_empty());
+        assert_eq!(read("a.jsonl", &format!("no JSON\n{a}\n"), "").len(), 2);
         assert!(read("a.json", &text, "").is_empty());
     }
 

@@ -173,8 +173,12 @@ impl TextIndex {
     /// # Errors
     /// As [`TextIndex::remove`].
     pub fn remove_if_empty(self) -> Result<()> {
-        let empty = self.newest()?.1.files.is_empty();
-        if empty { self.remove() } else { Ok(()) }
+        if !self.newest()?.1.files.is_empty() {
+            return Ok(());
+        }
+        let _writer = self.index.writer()?;
+        // Another process may have filled it before the lock was ours.
+        if self.newest()?.1.files.is_empty() { own_files::remove(self.path()) } else { Ok(()) }
     }
 
     /// Takes the index out of the file system: its own files, and the folder if nothing else is in it. Readers that are open
