@@ -113,10 +113,17 @@ impl Served {
             current.looked = Instant::now();
             current.reader.clone()
         };
-        if self.index.engine().version()? == reader.version() {
-            return Ok(reader);
+        let newest = match self.index.engine().version() {
+            Ok(version) if version == reader.version() => return Ok(reader),
+            Ok(_) => self.refresh(),
+            Err(error) => Err(error.into()),
+        };
+        if newest.is_err() {
+            // Whoever asks next is to hear the same, and not what was there before.
+            let mut current = lock(&self.current);
+            current.looked = current.looked.checked_sub(LOOK_EVERY).unwrap_or(current.looked);
         }
-        self.refresh()
+        newest
     }
 
     /// Opens a reader of the newest commit for all requests from now on.

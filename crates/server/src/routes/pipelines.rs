@@ -134,6 +134,14 @@ pub(crate) async fn list(State(state): State<AppState>) -> Result<Json<Pipelines
     Ok(Json(Pipelines { pipelines }))
 }
 
+/// The pipeline of that name.
+pub(super) fn named(state: &AppState, name: &str) -> Result<Arc<Ranker>, ApiError> {
+    state.pipelines().get(name).cloned().ok_or_else(|| {
+        let known: Vec<&str> = state.pipelines().keys().map(String::as_str).collect();
+        ApiError::bad_request(format!("there is no pipeline {name:?}; there are {}", known.join(", ")))
+    })
+}
+
 /// What is asked of a pipeline.
 pub(super) struct Asked {
     pub(super) name: String,
@@ -146,10 +154,7 @@ pub(super) struct Asked {
 /// Searches an index by a pipeline.
 pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) -> Result<Vec<Found>, ApiError> {
     let Asked { name, queries, options, report } = asked;
-    let ranker = state.pipelines().get(&name).cloned().ok_or_else(|| {
-        let known: Vec<&str> = state.pipelines().keys().map(String::as_str).collect();
-        ApiError::bad_request(format!("there is no pipeline {name:?}; there are {}", known.join(", ")))
-    })?;
+    let ranker = named(state, &name)?;
     let span = tracing::info_span!("pipeline", index = served.name, pipeline = name, queries = queries.len());
     // Models take their time: they compute where texts are encoded, and searches go on meanwhile.
     let dear = |kind: &StageKind| matches!(kind, StageKind::CrossEncoder(_) | StageKind::Llm(_));

@@ -8,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use latewood::encoder::Encoder;
 use latewood::engine::QueryEmbeddings;
+use latewood::rerank::Candidate;
 use latewood::score_texts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -58,6 +59,9 @@ pub(crate) struct RerankRequest {
     raw_scores: bool,
     /// Of objects, the fields to read instead of `text`, one after the other.
     rank_fields: Option<Vec<String>>,
+    /// Puts `documents` or `texts` in order by the stages of this pipeline instead; `/v1/pipelines` lists them. Scores are then
+    /// those of its last stage, as they are.
+    pipeline: Option<String>,
     /// Accepted and ignored: the server has one model.
     #[allow(dead_code, reason = "a part of the interface")]
     model: Option<String>,
@@ -188,7 +192,7 @@ pub(crate) async fn rerank(
     let top_n = request.top_n.or(request.top_k);
     let bare = request.texts.is_some();
     let with_text = request.return_documents || request.return_text;
-    let (query, raw) = (request.query.clone(), request.raw_scores);
+    let (query, raw, by_stages) = (request.query.clone(), request.raw_scores, request.pipeline.is_some());
     let (embeddings, _) = state.queries().encode(std::slice::from_ref(&query)).await?;
     let query_rows = embeddings[0].len();
     let (mut scored, read_tokens) = score(&state, request, embeddings).await?;
@@ -196,6 +200,7 @@ pub(crate) async fn rerank(
     scored.truncate(top_n.unwrap_or(usize::MAX));
     state.metrics().reranked(&scored.iter().map(|scored| scored.index).collect::<Vec<_>>());
     let score_of = |scored: &Scored| match raw {
+        _ if by_stages => scored.score,
         true => scored.score * query_rows as f32,
         false => scored.score.clamp(0.0, 1.0),
     };
@@ -227,7 +232,18 @@ async fn score(
     request: RerankRequest,
     query: Vec<QueryEmbeddings>,
 ) -> Result<(Vec<Scored>, usize), ApiError> {
-    let RerankRequest { documents, texts, index, ids, rank_fields, .. } = request;
+    let RerankRequest { documents, texts, index, ids, rank_fields, pipeline, query: asked, .. } = request;
+    if let Some(name) = pipeline {
+        let read = |(at, document)| text_of(at, document, rank_fields.as_deref());
+        let texts = match (documents, texts, index, ids) {
+            (Some(documents), None, None, None) => {
+                documents.into_iter().enumerate().map(read).collect::<Result<_, _>>()?
+            }
+            (None, Some(texts), None, None) => texts,
+            _ => return Err(ApiError::bad_request("a pipeline puts \"documents\" or \"texts\" in order")),
+        };
+        return by_pipeline(state, texts, asked, &name).await;
+    }
     match (documents, texts, index, ids) {
         (Some(documents), None, None, None) => {
             let read = |(at, document)| text_of(at, document, rank_fields.as_deref());
@@ -275,6 +291,33 @@ async fn score_given(
             Ok((scored.map(|(index, (text, score))| Scored { index, score, id: None, text }).collect(), tokens))
         })
         .await
+}
+
+/// Puts texts in order by the stages of a pipeline.
+async fn by_pipeline(
+    state: &AppState,
+    texts: Vec<String>,
+    query: String,
+    name: &str,
+) -> Result<(Vec<Scored>, usize), ApiError> {
+    check_count(texts.len(), state.limits().texts)?;
+    check_bytes(&texts, state.limits().text_bytes)?;
+    let (ranker, encoder, name) = (super::pipelines::named(state, name)?, state.encoder().clone(), name.to_owned());
+    let metrics = state.metrics().clone();
+    let rank = move |_: &(dyn Fn() -> bool + Sync)| {
+        let tokens = texts.iter().map(|text| encoder.count_tokens(text)).sum();
+        let candidates = texts.into_iter().enumerate().map(|(at, text)| Candidate::new(at.to_string(), text, 0.0));
+        let ranked = latewood::rank_texts(&*encoder, &query, candidates.collect(), &ranker)?;
+        metrics.pipeline(&name, &ranked.report);
+        let scored = ranked.candidates.into_iter().map(|candidate| Scored {
+            index: candidate.came_as,
+            score: candidate.score,
+            id: None,
+            text: candidate.text,
+        });
+        Ok((scored.collect(), tokens))
+    };
+    state.encode(1, rank).await
 }
 
 fn check_count(count: usize, most: usize) -> Result<(), ApiError> {
