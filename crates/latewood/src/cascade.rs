@@ -66,7 +66,7 @@ impl Reader {
         let retrieve = &ranker.pipeline().retrieve;
         let mode: Mode = retrieve.mode.parse().map_err(|detail| Error::Pipeline { detail })?;
         let late = ranker.pipeline().stages.iter().any(|stage| matches!(stage.kind, StageKind::LateInteraction(_)));
-        let rows = if mode.uses_embeddings() || late || options.explain {
+        let rows = if mode.uses_embeddings() || late {
             encode_queries(&*self.encoder, &[query])?
         } else if query.trim().is_empty() {
             return Err(Error::EmptyQuery);
@@ -177,6 +177,10 @@ impl OfTexts<'_> {
 }
 
 impl Scorers for OfTexts<'_> {
+    fn is_stored(&self) -> bool {
+        false
+    }
+
     fn late_interaction(&self, query: &str, candidates: &[Candidate]) -> Result<Vec<f32>, String> {
         self.scores(query, candidates).map_err(|e| e.to_string())
     }

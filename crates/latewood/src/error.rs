@@ -53,7 +53,7 @@ pub enum Error {
     #[error("no question has an answer: after the question, and a tab, a line names the files that answer it")]
     NoAnswers,
     /// Too few queries to tell anything.
-    #[error("{found} queries to try, and 2 are needed at least: give some with --questions, or index more")]
+    #[error("{found} queries to try, and 2 are needed at least: give more questions, or index more")]
     TooFewQueries {
         /// How many there are.
         found: usize,

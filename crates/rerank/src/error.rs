@@ -25,6 +25,14 @@ pub enum Error {
         /// Why.
         detail: String,
     },
+    /// A cross-encoder cannot take the query.
+    #[error("stage {stage}: {detail}")]
+    QueryTooLong {
+        /// The stage's name.
+        stage: String,
+        /// How long it is, and how long it may be.
+        detail: String,
+    },
     /// A stage failed, and the ones after it would make no sense.
     #[error("stage {stage}: {detail}")]
     Stage {

@@ -99,7 +99,8 @@ fn merged(sources: &[Source]) -> (Vec<Source>, usize) {
         if let Some((better, known)) = kept.iter_mut().find(|(better, known)| alike(better, known, source, &runs)) {
             repeated += 1;
             join(better, source);
-            known.extend(runs);
+            // What was not taken over must not keep others out.
+            known.extend(self::runs(&better.text));
         } else {
             kept.push((source.clone(), runs));
         }
@@ -115,8 +116,9 @@ fn alike(a: &Source, known: &HashSet<Vec<String>>, b: &Source, runs: &HashSet<Ve
     {
         return true;
     }
+    // A long text that says what a short one says, and more, is not the same.
     let shared = known.intersection(runs).count() as f32;
-    shared >= SAME * runs.len().min(known.len()).max(1) as f32
+    shared >= SAME * runs.len().max(1) as f32
 }
 
 /// Adds to `better` what `other`, which overlaps it, has before or behind.
@@ -130,7 +132,10 @@ fn join(better: &mut Source, other: &Source) {
 }
 
 fn join_texts(better: &mut Source, other: &Source) {
-    let (Some((_, ours)), Some((_, theirs))) = (&mut better.span, &other.span) else { return };
+    let (Some((document, ours)), Some((of, theirs))) = (&mut better.span, &other.span) else { return };
+    if document != of {
+        return;
+    }
     // Where texts are not the bytes of their spans, nothing can be said of how they join.
     let exact = ours.len() == better.text.len() && theirs.len() == other.text.len();
     if !exact || theirs.start >= ours.end || ours.start >= theirs.end {
@@ -194,6 +199,16 @@ mod tests {
         assert_eq!((context.places.len(), context.repeated), (2, 2));
         assert!(context.text.contains(TEXT), "neighbours are joined: {}", context.text);
         assert_eq!(context.places[0], "kiln.md:1; kiln.md:1-2");
+    }
+
+    #[test]
+    fn nothing_is_lost_to_a_short_text_or_joined_to_another_documents() {
+        let (short, long) = ("The kiln fires at 1280 degrees.", TEXT);
+        let other = Source { span: Some(("other.md".into(), 20..51)), ..source("other.md:1", short, None) };
+        let sources = [source("a.md:1", short, Some(0..31)), other, source("b.md:1", long, None)];
+        let context = context(&sources, &Options::new(1000), &words);
+        assert_eq!((context.places, context.repeated), (vec!["a.md:1".to_owned(), "b.md:1".into()], 1));
+        assert_eq!(context.text, format!("[1] a.md:1\n{short}\n\n[2] b.md:1\n{long}\n"));
     }
 
     #[test]

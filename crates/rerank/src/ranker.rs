@@ -23,6 +23,11 @@ pub trait Scorers {
     /// When encoding or reading fails.
     fn late_interaction(&self, query: &str, candidates: &[Candidate]) -> Result<Vec<f32>, String>;
 
+    /// Whether what late interaction needs is stored: what it costs otherwise says nothing of searches.
+    fn is_stored(&self) -> bool {
+        true
+    }
+
     /// BM25 of each candidate.
     ///
     /// # Errors
@@ -205,6 +210,9 @@ impl Ranker {
         let mut report = StageReport { name: stage.name.clone(), candidates: candidates.len(), ..Default::default() };
         let before: Vec<usize> = candidates.iter().map(|candidate| candidate.came_as).collect();
         if skipped.is_none() {
+            if let Some(Err(error)) = self.stages[at].cross_encoder.as_ref().map(|model| model.check_query(query)) {
+                return Err(Error::QueryTooLong { stage: stage.name.clone(), detail: error.to_string() });
+            }
             let start = Instant::now();
             let given = self.score(at, query, candidates, scorers).and_then(|given| sound(stage, candidates, given));
             report.ms = start.elapsed().as_secs_f64() * 1e3;
@@ -212,16 +220,17 @@ impl Ranker {
                 Ok(given) => given,
                 Err(detail) if matches!(stage.kind, StageKind::Llm(_)) => {
                     // Waiting for nothing costs, too.
-                    self.learn(at, &report);
+                    self.learn(at, &report, scorers);
                     report.note = Some(format!("failed, the order stays: {detail}"));
+                    report.failed = true;
                     Given::all(Vec::new())
                 }
                 Err(detail) => return Err(Error::Stage { stage: stage.name.clone(), detail }),
             };
             if !given.scores.is_empty() {
-                report.note = given.note;
+                (report.failed, report.note) = (given.note.is_some(), given.note);
                 report.cached = given.cached;
-                self.learn(at, &report);
+                self.learn(at, &report, scorers);
                 report.scores = Distribution::of(&given.scores);
                 order(stage, candidates, &given.scores);
             }
@@ -235,8 +244,11 @@ impl Ranker {
         Ok(report)
     }
 
-    fn learn(&self, at: usize, report: &StageReport) {
+    fn learn(&self, at: usize, report: &StageReport, scorers: &dyn Scorers) {
         let stage = &self.pipeline.stages[at];
+        if matches!(stage.kind, StageKind::LateInteraction(_)) && !scorers.is_stored() {
+            return;
+        }
         let computed = report.candidates - report.cached;
         let units = if matches!(stage.kind, StageKind::Llm(_)) { requests(&stage.kind, computed) } else { computed };
         if units > 0 {

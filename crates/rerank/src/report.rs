@@ -38,6 +38,9 @@ pub struct StageReport {
     /// Why it did nothing, or less than it should; absent where all went well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Whether that is because a language model failed: the note then may say what its endpoint answered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 /// Of many scores.

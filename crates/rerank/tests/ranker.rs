@@ -360,7 +360,7 @@ fn a_candidate_that_comes_without_a_number_is_named() {
 fn a_query_that_leaves_no_room_is_an_error_of_its_stage() {
     let query = "A wide ring means a wet spring. ".repeat(30);
     let error = ranker(CROSS).rank(&query, candidates(&["a"]), &Index::default()).unwrap_err();
-    assert!(matches!(&error, Error::Stage { stage, .. } if stage == "cross-encoder"), "{error:?}");
+    assert!(matches!(&error, Error::QueryTooLong { stage, .. } if stage == "cross-encoder"), "{error:?}");
 }
 
 #[test]

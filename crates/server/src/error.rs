@@ -98,7 +98,9 @@ impl From<latewood::Error> for ApiError {
         let message = error.to_string();
         match error {
             Error::EmptyQuery => Self::new(StatusCode::BAD_REQUEST, "empty_query", message),
-            Error::QueryTooLong { .. } => Self::new(StatusCode::BAD_REQUEST, "query_too_long", message),
+            Error::QueryTooLong { .. } | Error::Rerank(latewood::rerank::Error::QueryTooLong { .. }) => {
+                Self::new(StatusCode::BAD_REQUEST, "query_too_long", message)
+            }
             Error::BadDocument { .. } | Error::BadFilter { .. } | Error::NeedsWords => Self::bad_request(message),
             Error::NoDocuments { .. } | Error::NotAnIndex { .. } | Error::NoKeywords { .. } => Self::conflict(message),
             Error::Engine(error) => error.into(),

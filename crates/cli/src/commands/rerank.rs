@@ -25,10 +25,21 @@ struct Line {
     text: String,
     id: Option<Value>,
     title: Option<String>,
+    /// Of hits: where it is.
+    path: Option<String>,
+    lines: Option<Lines>,
+    #[serde(default)]
+    headings: Vec<String>,
     #[serde(default)]
     score: f32,
     #[serde(default)]
     metadata: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    start: u32,
+    end: u32,
 }
 
 pub(crate) fn run(args: &Args, own: &RerankArgs) -> anyhow::Result<ExitCode> {
@@ -55,7 +66,10 @@ pub(crate) fn run(args: &Args, own: &RerankArgs) -> anyhow::Result<ExitCode> {
             output::json_line("latewood.candidate.1", candidate)?;
         } else {
             let id = printable(&candidate.id);
-            writeln!(out, "{rank}. {id}  {:.3}\n   {}", candidate.score, printable(candidate.text.trim()))?;
+            writeln!(out, "{rank}. {id}  {:.3}", candidate.score)?;
+            for line in candidate.text.trim().lines() {
+                writeln!(out, "   {}", printable(line))?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -69,7 +83,8 @@ fn candidates(own: &RerankArgs) -> anyhow::Result<Vec<Candidate>> {
         None => Box::new(io::stdin()),
     };
     let mut candidates = Vec::new();
-    for (line, number) in BufReader::new(reader.take(MOST_BYTES)).lines().zip(1..) {
+    let mut reader = reader.take(MOST_BYTES);
+    for (line, number) in BufReader::new(&mut reader).lines().zip(1..) {
         let line = line.with_context(|| format!("{named}, line {number}"))?;
         if line.trim().is_empty() {
             continue;
@@ -77,6 +92,9 @@ fn candidates(own: &RerankArgs) -> anyhow::Result<Vec<Candidate>> {
         let object = line.trim_start().starts_with('{');
         let read = if object { read_object(&line, number) } else { Ok(Candidate::new(number.to_string(), line, 0.0)) };
         candidates.push(read.with_context(|| format!("{named}, line {number}"))?);
+    }
+    if reader.limit() == 0 {
+        bail!("{named}: more than {} MB of texts", MOST_BYTES >> 20);
     }
     if candidates.is_empty() {
         bail!("{named}: there is nothing to put in order");
@@ -87,12 +105,17 @@ fn candidates(own: &RerankArgs) -> anyhow::Result<Vec<Candidate>> {
 fn read_object(line: &str, number: usize) -> anyhow::Result<Candidate> {
     let line: Line = serde_json::from_str(line)?;
     let id = match line.id {
+        _ if let Some(path) = &line.path => match &line.lines {
+            Some(Lines { start, end }) => format!("{path}:{start}-{end}"),
+            None => path.clone(),
+        },
         Some(Value::String(id)) => id,
         Some(other) => other.to_string(),
         None => number.to_string(),
     };
     let mut candidate = Candidate::new(id, line.text, line.score);
-    (candidate.title, candidate.metadata) = (line.title, line.metadata);
+    let title = if line.headings.is_empty() { line.title } else { Some(line.headings.join(" > ")) };
+    (candidate.title, candidate.metadata) = (title, line.metadata);
     Ok(candidate)
 }
 

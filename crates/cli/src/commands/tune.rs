@@ -59,7 +59,9 @@ fn fitted(args: &Args, report: &FitReport) -> anyhow::Result<()> {
     }
     let ((before, after), (held_before, held_after)) = (report.ndcg, report.ndcg_held_out);
     writeln!(out, "NDCG@10 {before:.4} to {after:.4}; of questions held out {held_before:.4} to {held_after:.4}")?;
-    if held_after <= held_before {
+    if after <= before {
+        writeln!(out, "nothing fits better than what is there")?;
+    } else if held_after <= held_before {
         writeln!(out, "no gain where it was not fitted: leave the weights as they are, or ask more questions")?;
     }
     Ok(())

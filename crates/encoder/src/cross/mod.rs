@@ -148,6 +148,14 @@ impl CrossEncoder {
         Ok(logits)
     }
 
+    /// That a query leaves room for a document.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_query(&self, query: &str) -> Result<()> {
+        self.pairs.pairs(&format!("{}{query}", self.prompt), &[], self.max_tokens).map(drop)
+    }
+
     /// What names the model.
     pub fn model_id(&self) -> &ModelId {
         &self.id

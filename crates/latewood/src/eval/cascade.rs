@@ -1,6 +1,7 @@
 //! A pipeline over judged queries: what each stage finds, what it adds, and what it costs.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use latewood_engine::{DocId, Hit};
@@ -99,11 +100,14 @@ impl Seen {
         let run = rankings(queries, &self.hits, name);
         let judgements = &questions.judgements;
         let metrics = mean(by_query(judgements, &run).values());
-        let found = |query: &str, ranking: &Ranking| {
-            let answers = || judgements.of(query).filter(|(_, grade)| *grade > 0);
-            let found = answers().filter(|(doc, _)| ranking.docs.iter().any(|(name, _)| name == doc)).count();
+        // Of all that is left, however much that is.
+        let recall = |(at, hits): (usize, &Vec<Hit>)| {
+            let left: HashSet<Cow<'_, str>> = hits.iter().flat_map(|hit| name(at, hit.doc)).collect();
+            let answers = || judgements.of(&queries[at].id).filter(|(_, grade)| *grade > 0);
+            let found = answers().filter(|(doc, _)| left.contains(*doc)).count();
             found as f64 / answers().count().max(1) as f64
         };
+        let recall: f64 = self.hits.iter().enumerate().map(recall).sum();
         let count = queries.len().max(1) as f64;
         let of_runs = |of: &dyn Fn(&str, &Ranking) -> f64| {
             run.iter().map(|(query, ranking)| of(query, ranking)).sum::<f64>() / count
@@ -115,7 +119,7 @@ impl Seen {
             precision_1: at(1),
             precision_3: at(3),
             precision_5: at(5),
-            recall: of_runs(&found),
+            recall: recall / count,
             gain: before.map_or(0.0, |before| metrics.ndcg_10 - before),
             kept: self.hits.iter().map(Vec::len).sum::<usize>() as f64 / count,
             ran: self.ran as f64 / count,

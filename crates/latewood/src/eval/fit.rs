@@ -106,16 +106,19 @@ pub(super) fn fit<'r>(
 /// What each query's candidates are to the stage.
 fn rows(reader: &Reader, ranker: &Ranker, questions: &Questions, names: &[String]) -> Result<Vec<Vec<Row>>> {
     let options = SearchOptions::new(usize::MAX);
+    let score = |candidate: &Candidate| candidate.signals.get("score").copied().unwrap_or_default();
     let row = |candidate: &Candidate| {
         let signal = |name: &String| candidate.signals.get(name).copied().unwrap_or_default();
         let doc = DocId(candidate.id.parse().ok()?);
-        let score = candidate.signals.get("score").copied().unwrap_or_default();
-        Some(Row { doc, score, signals: names.iter().map(signal).collect() })
+        Some(Row { doc, score: score(candidate), signals: names.iter().map(signal).collect() })
     };
     let one = |text: &str| {
         let mut last = Vec::new();
-        reader.watch_pipeline(text, ranker, &options, &mut |_, left| last = left.iter().filter_map(row).collect())?;
-        Ok(last)
+        reader.watch_pipeline(text, ranker, &options, &mut |_, left| last = left.to_vec())?;
+        // As they came to the stage: of equals, the one that was before.
+        last.sort_by_key(|candidate: &Candidate| candidate.came_as);
+        last.sort_by(|a, b| score(b).total_cmp(&score(a)));
+        Ok(last.iter().filter_map(row).collect())
     };
     questions.queries.iter().map(|query| one(&query.text)).collect()
 }

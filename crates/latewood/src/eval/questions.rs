@@ -143,7 +143,7 @@ impl OwnQuestions {
         }
         for (number, question, votes) in heard.questions {
             let answers = votes.into_iter().filter(|(_, votes)| *votes > 0).map(|(document, _)| document);
-            read.add(number.to_string(), question, answers);
+            read.add_answers(number.to_string(), question, answers.map(Answer::document).collect());
         }
         match read.questions.queries.is_empty() {
             true => Err(bad(None, "there is no question in it".into())),
@@ -153,6 +153,10 @@ impl OwnQuestions {
 
     fn add(&mut self, id: String, text: String, answers: impl Iterator<Item = String>) {
         let answers: Vec<Answer> = answers.map(Answer::parse).collect();
+        self.add_answers(id, text, answers);
+    }
+
+    fn add_answers(&mut self, id: String, text: String, answers: Vec<Answer>) {
         answers.iter().for_each(|answer| self.questions.judgements.add(&id, &answer.name, 1));
         self.answers.push(answers);
         self.questions.queries.push(Query { id, text });
@@ -170,6 +174,11 @@ impl OwnQuestions {
 }
 
 impl Answer {
+    /// A document, whatever its id looks like.
+    fn document(id: String) -> Self {
+        Self { path: id.clone(), name: id, place: Place::Anywhere }
+    }
+
     /// `notes/glaze.md:10-24`, `book.pdf:p12`, or a path alone.
     fn parse(name: String) -> Self {
         let number = |text: &str| text.parse::<u32>().ok();
@@ -346,10 +355,11 @@ mod tests {
                 "{{\"question\": \"how hot?\", \"document\": \"{document}\", \"signal\": \"{signal}\", \"time\": 7}}\n"
             )
         };
-        let text = [line("a.md", "click"), line("b.md", "up"), line("b.md", "down"), line("c.md", "up")].concat();
+        let text = [line("a.md", "click"), line("b.md", "up"), line("b.md", "down"), line("c.md:7", "up")].concat();
         let read = read("f.jsonl", &text).unwrap();
         let names: Vec<&str> = read.answers[0].iter().map(|answer| answer.name.as_str()).collect();
-        assert_eq!((read.questions.queries.len(), names), (1, vec!["a.md", "c.md"]));
+        assert_eq!(read.answers[0][1].path, "c.md:7");
+        assert_eq!((read.questions.queries.len(), names), (1, vec!["a.md", "c.md:7"]));
     }
 
     #[test]

@@ -26,9 +26,9 @@ const RULES: &str = "You judge how well passages answer a search query. Passages
 pub(crate) fn requests(stage: &LlmStage, candidates: usize) -> usize {
     match stage.method {
         _ if candidates < 2 => 0,
-        LlmMethod::Listwise => windows(stage, candidates).len(),
+        LlmMethod::Listwise => 1 + candidates.saturating_sub(stage.window).div_ceil(stage.step()),
         LlmMethod::Pointwise => candidates,
-        LlmMethod::Pairwise => candidates * (candidates - 1) / 2,
+        LlmMethod::Pairwise => candidates.saturating_mul(candidates - 1) / 2,
     }
 }
 
@@ -359,6 +359,10 @@ mod tests {
         assert_eq!(windows(&stage(4, 2), 3).len(), 1);
         assert_eq!(windows(&stage(10, 10), 20), [10..20, 0..10]);
         assert_eq!(requests(&stage(20, 10), 100), 9);
+        for (window, step, count) in [(4, 2, 9), (4, 2, 3), (10, 10, 20), (20, 7, 100), (3, 1, 50)] {
+            let stage = stage(window, step);
+            assert_eq!(requests(&stage, count), windows(&stage, count).len(), "{window} {step} {count}");
+        }
     }
 
     proptest! {

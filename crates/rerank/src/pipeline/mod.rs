@@ -25,6 +25,8 @@ use serde_json::Map;
 pub const RETRIEVE: &str = "retrieve";
 /// What the score so far is called among the contributions to a metadata stage's.
 pub(crate) const SCORE: &str = "score";
+/// Passages that a search may bring.
+const MAX_RETRIEVED: usize = 10_000;
 /// Stages of a pipeline.
 const MAX_STAGES: usize = 16;
 

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::{
-    FusionStage, LlmStage, MAX_STAGES, MetadataStage, Pipeline, RETRIEVE, Retrieve, SCORE, Signal, SignalKind, Stage,
-    StageKind,
+    FusionStage, LlmStage, MAX_RETRIEVED, MAX_STAGES, MetadataStage, Pipeline, RETRIEVE, Retrieve, SCORE, Signal,
+    SignalKind, Stage, StageKind,
 };
 use crate::error::{Error, Result};
 
@@ -89,8 +89,9 @@ impl Pipeline {
             let detail = format!("retrieve.mode is {:?}, expected one of {}", self.retrieve.mode, MODES.join(", "));
             return Err((None, detail));
         }
-        if self.retrieve.top_n == 0 || self.stages.len() > MAX_STAGES {
-            return Err((None, format!("retrieve.top_n is at least 1, and stages are {MAX_STAGES} at most")));
+        if !(1..=MAX_RETRIEVED).contains(&self.retrieve.top_n) || self.stages.len() > MAX_STAGES {
+            let detail = format!("retrieve.top_n is from 1 to {MAX_RETRIEVED}, and stages are {MAX_STAGES} at most");
+            return Err((None, detail));
         }
         if self.budget_ms.is_some_and(|budget| budget.is_nan() || budget <= 0.0) {
             return Err((None, "budget_ms is more than 0".into()));

@@ -17,9 +17,10 @@ pub(crate) fn normalised(values: &[f32], how: Normalise) -> Vec<f32> {
             values.iter().map(|value| if range > 0.0 { (value - least) / range } else { 0.0 }).collect()
         }
         Normalise::Z => {
-            let mean = values.iter().sum::<f32>() / count;
-            let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / count).sqrt();
-            values.iter().map(|value| if deviation > 0.0 { (value - mean) / deviation } else { 0.0 }).collect()
+            let (values, count) = (values.iter().map(|value| f64::from(*value)), f64::from(count));
+            let mean = values.clone().sum::<f64>() / count;
+            let deviation = (values.clone().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+            values.map(|value| if deviation > 0.0 { ((value - mean) / deviation) as f32 } else { 0.0 }).collect()
         }
         Normalise::Rank => {
             let below = |value: &f32| values.iter().filter(|other| *other < value).count() as f32;

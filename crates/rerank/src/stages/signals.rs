@@ -94,7 +94,8 @@ fn number(value: &Value) -> Option<f64> {
         Value::Bool(yes) => Some(f64::from(u8::from(*yes))),
         _ => None,
     };
-    number.filter(|number| number.is_finite())
+    // Differences of two must be numbers, too.
+    number.filter(|number| number.is_finite()).map(|number| number.clamp(-1e30, 1e30))
 }
 
 /// A date or time, or seconds since 1970.
@@ -158,6 +159,7 @@ mod tests {
         near(r#"{type = "exact-match", weight = 1.0}"#, json!({}), 2.0 / 3.0);
         near(r#"{type = "length", ideal = 8.0, weight = 1.0}"#, json!({}), 0.5);
         near(r#"{type = "number", field = "n", weight = -1.0}"#, json!({ "n": "17" }), -1.0);
+        near(r#"{type = "number", field = "n", weight = 1.0}"#, json!({ "n": 1e300 }), 1.0);
         near(r#"{type = "popularity", field = "n", weight = 1.0}"#, json!({ "n": 17 }), 1.0);
     }
 

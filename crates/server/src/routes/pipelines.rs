@@ -102,9 +102,10 @@ impl From<StageReport> for StageFigures {
             most: scores.most,
             margin: scores.margin,
         });
-        let StageReport { name, candidates, kept, cached, ms, moved, note, .. } = report;
+        let StageReport { name, candidates, kept, cached, ms, moved, note, failed, .. } = report;
         // What an endpoint answered is in the log.
-        let note = note.map(|note| note.split_once(": ").map_or(note.clone(), |(what, _)| what.to_owned()));
+        let note =
+            note.map(|note| if failed { "failed in part or whole: the server's log says why".into() } else { note });
         Self { name, candidates, kept, cached, ms, moved, scores, note }
     }
 }
@@ -142,6 +143,13 @@ pub(super) fn named(state: &AppState, name: &str) -> Result<Arc<Ranker>, ApiErro
     })
 }
 
+/// Logs what language models failed at.
+pub(super) fn log_failures(pipeline: &str, report: &Report) {
+    for stage in report.stages.iter().filter(|stage| stage.failed) {
+        tracing::warn!(pipeline, stage = stage.name, "{}", stage.note.as_deref().unwrap_or_default());
+    }
+}
+
 /// What is asked of a pipeline.
 pub(super) struct Asked {
     pub(super) name: String,
@@ -155,6 +163,12 @@ pub(super) struct Asked {
 pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) -> Result<Vec<Found>, ApiError> {
     let Asked { name, queries, options, report } = asked;
     let ranker = named(state, &name)?;
+    let (brought, most) = (ranker.pipeline().retrieve.top_n, state.limits().documents);
+    if queries.len().saturating_mul(brought) > most {
+        let text =
+            format!("{} queries that bring {brought} passages each: {most} is the most of all together", queries.len());
+        return Err(ApiError::bad_request(text));
+    }
     let span = tracing::info_span!("pipeline", index = served.name, pipeline = name, queries = queries.len());
     // Models take their time: they compute where texts are encoded, and searches go on meanwhile.
     let dear = |kind: &StageKind| matches!(kind, StageKind::CrossEncoder(_) | StageKind::Llm(_));
@@ -177,10 +191,7 @@ pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) ->
         state.read(served, search).instrument(span).await?
     };
     for answer in &answers {
-        for stage in answer.report.stages.iter().filter(|stage| stage.note.is_some()) {
-            let note = stage.note.as_deref().unwrap_or_default();
-            tracing::warn!(pipeline = name, stage = stage.name, "{note}");
-        }
+        log_failures(&name, &answer.report);
         state.metrics().pipeline(&name, &answer.report);
     }
     Ok(answers.into_iter().map(|answer| found(answer, report)).collect())

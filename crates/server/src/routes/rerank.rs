@@ -196,7 +196,10 @@ pub(crate) async fn rerank(
     let (embeddings, _) = state.queries().encode(std::slice::from_ref(&query)).await?;
     let query_rows = embeddings[0].len();
     let (mut scored, read_tokens) = score(&state, request, embeddings).await?;
-    scored.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    // A pipeline's order is its own, where scores are equal as well.
+    if !by_stages {
+        scored.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    }
     scored.truncate(top_n.unwrap_or(usize::MAX));
     state.metrics().reranked(&scored.iter().map(|scored| scored.index).collect::<Vec<_>>());
     let score_of = |scored: &Scored| match raw {
@@ -234,15 +237,18 @@ async fn score(
 ) -> Result<(Vec<Scored>, usize), ApiError> {
     let RerankRequest { documents, texts, index, ids, rank_fields, pipeline, query: asked, .. } = request;
     if let Some(name) = pipeline {
-        let read = |(at, document)| text_of(at, document, rank_fields.as_deref());
-        let texts = match (documents, texts, index, ids) {
+        let candidate = |(at, document)| candidate(at, document, rank_fields.as_deref());
+        let candidates: Vec<Candidate> = match (documents, texts, index, ids) {
             (Some(documents), None, None, None) => {
-                documents.into_iter().enumerate().map(read).collect::<Result<_, _>>()?
+                documents.into_iter().enumerate().map(candidate).collect::<Result<_, _>>()?
             }
-            (None, Some(texts), None, None) => texts,
+            (None, Some(texts), None, None) => {
+                let texts = texts.into_iter().map(RerankDocument::Text).enumerate();
+                texts.map(candidate).collect::<Result<_, _>>()?
+            }
             _ => return Err(ApiError::bad_request("a pipeline puts \"documents\" or \"texts\" in order")),
         };
-        return by_pipeline(state, texts, asked, &name).await;
+        return by_pipeline(state, candidates, asked, &name).await;
     }
     match (documents, texts, index, ids) {
         (Some(documents), None, None, None) => {
@@ -293,21 +299,35 @@ async fn score_given(
         .await
 }
 
+/// A document as stages see it: an object's `title`, `metadata` and `score` count, where stages ask for them.
+fn candidate(at: usize, document: RerankDocument, fields: Option<&[String]>) -> Result<Candidate, ApiError> {
+    let object = match &document {
+        RerankDocument::Object(object) => object.clone(),
+        RerankDocument::Text(_) => Map::new(),
+    };
+    let score = object.get("score").and_then(Value::as_f64).unwrap_or_default() as f32;
+    let mut candidate = Candidate::new(at.to_string(), text_of(at, document, fields)?, score);
+    candidate.title = object.get("title").and_then(Value::as_str).map(str::to_owned);
+    candidate.metadata = object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    Ok(candidate)
+}
+
 /// Puts texts in order by the stages of a pipeline.
 async fn by_pipeline(
     state: &AppState,
-    texts: Vec<String>,
+    candidates: Vec<Candidate>,
     query: String,
     name: &str,
 ) -> Result<(Vec<Scored>, usize), ApiError> {
-    check_count(texts.len(), state.limits().texts)?;
+    check_count(candidates.len(), state.limits().texts)?;
+    let texts: Vec<String> = candidates.iter().map(|candidate| candidate.text.clone()).collect();
     check_bytes(&texts, state.limits().text_bytes)?;
     let (ranker, encoder, name) = (super::pipelines::named(state, name)?, state.encoder().clone(), name.to_owned());
     let metrics = state.metrics().clone();
     let rank = move |_: &(dyn Fn() -> bool + Sync)| {
         let tokens = texts.iter().map(|text| encoder.count_tokens(text)).sum();
-        let candidates = texts.into_iter().enumerate().map(|(at, text)| Candidate::new(at.to_string(), text, 0.0));
-        let ranked = latewood::rank_texts(&*encoder, &query, candidates.collect(), &ranker)?;
+        let ranked = latewood::rank_texts(&*encoder, &query, candidates, &ranker)?;
+        super::pipelines::log_failures(&name, &ranked.report);
         metrics.pipeline(&name, &ranked.report);
         let scored = ranked.candidates.into_iter().map(|candidate| Scored {
             index: candidate.came_as,
