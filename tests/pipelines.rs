@@ -230,12 +230,12 @@ fn weights_are_fitted_to_questions() {
     let stages = "[retrieve]\nmode = \"keyword\"\n[[stages]]\ntype = \"metadata\"\nsignals = [{ type = \"length\", ideal = 30.0, weight = 0.0 }]\n";
     fs::write(dir.path().join("p.toml"), stages).unwrap();
     assert_eq!(run(dir.path(), &["index"]).code, 0);
-    let fitted = run(dir.path(), &["tune", "--questions", "q.tsv", "--pipeline", "p.toml", "--json"]);
+    let fitted = run(dir.path(), &["tune", "--questions", "q.tsv", "--fit", "p.toml", "--json"]);
     let report = fitted.json().remove(0);
     assert!(report["weights"]["length"][1].as_f64().unwrap() > 0.0, "{report}");
     let held_out = report["ndcg_held_out"].as_array().unwrap();
     assert!(held_out[1].as_f64().unwrap() > held_out[0].as_f64().unwrap(), "{report}");
     fs::write(dir.path().join("p.toml"), "[[stages]]\ntype = \"keyword\"\n").unwrap();
-    let none = run(dir.path(), &["tune", "--questions", "q.tsv", "--pipeline", "p.toml"]);
+    let none = run(dir.path(), &["tune", "--questions", "q.tsv", "--fit", "p.toml"]);
     assert!(none.code == 2 && none.stderr.contains("no metadata stage"), "{}", none.stderr);
 }

@@ -31,7 +31,7 @@ impl Budget {
     }
 }
 
-/// A budget that was measured on an index ([`crate::tune`]), and is used there where nothing else is asked for.
+/// A budget that was measured on an index ([`crate::eval::tune`]), and is used there where nothing else is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -86,8 +86,8 @@ pub(crate) struct TuneArgs {
     pub(crate) questions: Option<PathBuf>,
 
     /// Fit the weights of a pipeline's metadata stage to --questions instead, and print them
-    #[arg(long, value_name = "PIPELINE", requires = "questions", conflicts_with_all = ["recall", "k"])]
-    pub(crate) pipeline: Option<String>,
+    #[arg(long, value_name = "PIPELINE", requires = "questions", conflicts_with_all = ["recall", "k", "dry_run"])]
+    pub(crate) fit: Option<String>,
 
     /// Say what was found, and leave the index as it is
     #[arg(long)]

@@ -344,8 +344,8 @@ pub(crate) struct SearchArgs {
     pub(crate) encoder: EncoderArgs,
 }
 
-/// Texts are the lines of FILE or of standard input, the best so far first. A line may be an object instead: `text` and, if you
-/// like, `id`, `title`, `score` and `metadata`; what `latewood search --json` prints are such.
+/// Texts are the lines of FILE or of standard input, the best so far first; or, where the first line is one, JSON objects: `text`
+/// and, if you like, `id`, `title`, `score` and `metadata`. What `latewood search --json` prints are such.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RerankArgs {
     /// What they are to answer

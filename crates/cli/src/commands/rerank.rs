@@ -82,15 +82,16 @@ fn candidates(own: &RerankArgs) -> anyhow::Result<Vec<Candidate>> {
         Some(file) => Box::new(File::open(file).with_context(|| format!("{named}: cannot read"))?),
         None => Box::new(io::stdin()),
     };
-    let mut candidates = Vec::new();
+    let (mut candidates, mut objects) = (Vec::new(), None);
     let mut reader = reader.take(MOST_BYTES);
     for (line, number) in BufReader::new(&mut reader).lines().zip(1..) {
         let line = line.with_context(|| format!("{named}, line {number}"))?;
         if line.trim().is_empty() {
             continue;
         }
-        let object = line.trim_start().starts_with('{');
-        let read = if object { read_object(&line, number) } else { Ok(Candidate::new(number.to_string(), line, 0.0)) };
+        // The first line says what all are: code has lines that begin like an object.
+        let objects = *objects.get_or_insert_with(|| serde_json::from_str::<Map<String, Value>>(&line).is_ok());
+        let read = if objects { read_object(&line, number) } else { Ok(Candidate::new(number.to_string(), line, 0.0)) };
         candidates.push(read.with_context(|| format!("{named}, line {number}"))?);
     }
     if reader.limit() == 0 {

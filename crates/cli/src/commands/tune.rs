@@ -20,7 +20,7 @@ pub(crate) fn run(args: &Args, own: &TuneArgs) -> anyhow::Result<ExitCode> {
         output::note(args.quiet, "searches look at as much as is usual");
         return Ok(ExitCode::SUCCESS);
     }
-    if let (Some(named), Some(file)) = (&own.pipeline, &own.questions) {
+    if let (Some(named), Some(file)) = (&own.fit, &own.questions) {
         let load = |read| Ranker::new(read, &Loader { args, device: &device }).map_err(latewood::Error::from);
         let report = eval::fit_index(&index.reader()?, &OwnQuestions::read(file)?, &pipeline::read(named)?, &load)?;
         fitted(args, &report)?;

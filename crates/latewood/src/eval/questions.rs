@@ -98,7 +98,7 @@ impl Heard {
 }
 
 impl OwnQuestions {
-    /// Reads a file of questions; those without an answer are kept for what needs none ([`crate::tune`]).
+    /// Reads a file of questions; those without an answer are kept for what needs none ([`crate::eval::tune`]).
     ///
     /// # Errors
     /// When it does not read, or has no question; the error names the line.

@@ -1,7 +1,7 @@
 //! What people made of what was found: kept in a file that evaluations read.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -72,8 +72,19 @@ impl Feedback {
         let mut text = serde_json::to_string(line).map_err(|e| ApiError::internal(&e))?;
         text.push('\n');
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = OpenOptions::new().create(true).append(true).open(&self.file);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        let mut write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().create(true).append(true).read(true).open(&self.file)?;
+            // What a full disk has cut off must not take this line with it.
+            let mut last = [b'\n'];
+            if file.seek(SeekFrom::End(-1)).is_ok() {
+                file.read_exact(&mut last)?;
+            }
+            if last != *b"\n" {
+                text.insert(0, '\n');
+            }
+            file.write_all(text.as_bytes())
+        };
+        let written = write();
         written.map_err(|e| ApiError::internal(&format!("{}: {e}", self.file.display())))
     }
 }

@@ -100,7 +100,7 @@ pub(crate) struct RerankResults {
 struct RerankResult {
     /// Its place in the request.
     index: usize,
-    /// The mean, over the query's tokens, of the best cosine, in [0, 1].
+    /// The mean, over the query's tokens, of the best cosine, in [0, 1]; by a pipeline, its last stage's, of any size.
     relevance_score: f32,
     /// Its id, if it was named by one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -169,7 +169,7 @@ pub(crate) struct SearchHit {
     /// The passage's number, as long as its document's content does not change.
     passage: u64,
     /// How well it fits, at most 1: the mean, over the query's tokens, of the best cosine; in mode hybrid, of that and of its
-    /// keywords by their weight. In mode keyword, BM25.
+    /// keywords by their weight. In mode keyword, BM25. By a pipeline, its last stage's, of any size.
     pub(crate) score: f32,
     /// The mean of the best cosines, where keywords count too.
     #[serde(skip_serializing_if = "Option::is_none")]
