@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use latewood::encoder::{ColbertEncoder, Encoder};
+use latewood::encoder::{ColbertEncoder, Encoder, EncoderOptions};
 use latewood::engine::{IndexOptions, QueryEmbeddings, TokenEmbeddings};
 use latewood::ingest::{Kind, PassageOptions};
-use latewood::{Content, Filter, Location, NewDocument, Put, SearchOptions, Source, TextIndex};
+use latewood::{Content, Error, Filter, Location, NewDocument, Put, SearchOptions, Source, TextIndex};
 use serde_json::json;
 
 fn encoder() -> Arc<dyn Encoder> {
@@ -45,6 +45,24 @@ fn corpus() -> Vec<NewDocument> {
 fn found(index: &TextIndex, query: &str, options: &SearchOptions) -> Vec<String> {
     let answer = index.reader().unwrap().search(query, options).unwrap();
     answer.hits.into_iter().map(|hit| hit.passage.path).collect()
+}
+
+#[test]
+fn an_index_that_was_replaced_takes_no_rows_of_another_kind() {
+    let (_dir, index) = new_index();
+    write(&index, &corpus());
+    let path = index.path().to_path_buf();
+    // Somebody else makes it anew, of rows that are pooled; who had it open is told, reading and writing.
+    index.clone().remove().unwrap();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/latewood-mini");
+    let mut options = EncoderOptions::default();
+    options.pool_factor = Some(4.0);
+    let pooled = Arc::new(ColbertEncoder::from_dir(&dir).unwrap().with_options(&options).unwrap());
+    let other = TextIndex::create(&path, pooled, IndexOptions::new(8)).unwrap();
+    write(&other, &corpus()[..1]);
+    assert!(matches!(index.writer(PassageOptions::default()).err(), Some(Error::OtherOptions { .. })));
+    assert!(matches!(index.reader().err(), Some(Error::OtherOptions { .. })));
+    assert_eq!(other.reader().unwrap().catalog().files.len(), 1);
 }
 
 #[test]
