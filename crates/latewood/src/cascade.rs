@@ -14,7 +14,7 @@ use crate::intake::above;
 use crate::keywords;
 use crate::mode::Mode;
 use crate::ranking::{Asked, Ranked as Found, Ranking};
-use crate::reader::{Hit, Reader, SearchOptions, encode_queries, weight};
+use crate::reader::{Hit, Reader, SearchOptions, Unpacked, encode_queries, weight};
 use crate::score_texts::score_texts;
 
 /// What stages gave a hit.
@@ -76,9 +76,9 @@ impl Reader {
         let found = SearchOptions { mode, k: retrieve.top_n, explain: false, ..options.clone() };
         let asked = Asked { text: Some(query), rows: rows.first() };
         let came = self.rank(&[asked], &found)?.remove(0).hits;
-        let reads = ranker.pipeline().reads_text();
+        let mut texts = ranker.pipeline().reads_text().then(|| Unpacked::new(self));
         let candidates: Vec<Candidate> =
-            came.iter().map(|ranked| self.candidate(ranked, reads)).collect::<Result<_>>()?;
+            came.iter().map(|found| self.candidate(found, texts.as_mut())).collect::<Result<_>>()?;
         let (retrieved, retrieve_ms) = (came.len(), start.elapsed().as_secs_f64() * 1e3);
         let mut first = StageReport::default();
         (first.name, first.candidates, first.kept) = (RETRIEVE.into(), retrieved, retrieved);
@@ -101,16 +101,16 @@ impl Reader {
     }
 
     /// A passage for stages, with its text where they read it.
-    fn candidate(&self, found: &Found, reads: bool) -> Result<Candidate> {
+    fn candidate(&self, found: &Found, texts: Option<&mut Unpacked<'_>>) -> Result<Candidate> {
         let mut candidate = Candidate::new(found.doc.to_string(), "", found.score);
-        if let Some((file, record)) = self.record_of(found.doc) {
-            candidate.metadata = file.metadata.clone();
-            candidate.modified_ns = Some(file.modified_ns);
-            if reads {
-                candidate.text = self.passage(found.doc)?.map(|passage| passage.text).unwrap_or_default();
-                let above = above(file.title.as_deref(), &record.headings, &candidate.text).join(" > ");
-                candidate.title = Some(above).filter(|above| !above.is_empty());
-            }
+        let Some((file, at)) = self.find(found.doc) else { return Ok(candidate) };
+        candidate.metadata = file.metadata.clone();
+        candidate.modified_ns = Some(file.modified_ns);
+        if let Some(texts) = texts {
+            candidate.text = texts.text(file, at)?.to_owned();
+            let headings = &file.passages[at].headings;
+            let above = above(file.title.as_deref(), headings, &candidate.text).join(" > ");
+            candidate.title = Some(above).filter(|above| !above.is_empty());
         }
         Ok(candidate)
     }
@@ -134,7 +134,8 @@ impl Scorers for OfIndex<'_> {
         let docs = Self::docs(candidates);
         let params = SearchParams::new(docs.len().max(1));
         let found = self.reader.searcher.rerank(rows, &docs, &params).map_err(|e| e.to_string())?;
-        let scores: HashMap<DocId, f32> = found.hits.iter().map(|hit| (hit.doc, hit.score / weight(rows))).collect();
+        let weight = weight(rows);
+        let scores: HashMap<DocId, f32> = found.hits.iter().map(|hit| (hit.doc, hit.score / weight)).collect();
         Ok(docs.iter().map(|doc| scores.get(doc).copied().unwrap_or_default()).collect())
     }
 

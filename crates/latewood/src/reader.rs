@@ -232,15 +232,10 @@ impl Reader {
     }
 
     pub(crate) fn answer(&self, asked: &Asked<'_>, ranking: Ranking, explain: bool) -> Result<Answer> {
-        // Of a document with several hits the text is unpacked once.
-        let mut unpacked = HashMap::new();
+        let mut unpacked = Unpacked::new(self);
         let mut hit = |found: &Ranked| -> Result<Hit> {
             let (file, at) = self.find(found.doc).ok_or_else(|| self.uncatalogued(found.doc))?;
-            let text = match unpacked.entry(file.first_doc) {
-                Entry::Occupied(text) => text.into_mut(),
-                Entry::Vacant(none) => none.insert(self.texts.read_all(file)?),
-            };
-            let passage = passage(file, at, self.texts.passage(file, at, text)?);
+            let passage = passage(file, at, unpacked.text(file, at)?);
             let matches = match explain {
                 true => Some(self.matches(asked, &passage)?),
                 false => None,
@@ -288,7 +283,7 @@ impl Reader {
         Ok(Some(passage(file, at, &self.texts.read(file, at)?)))
     }
 
-    fn find(&self, doc: DocId) -> Option<(&FileRecord, usize)> {
+    pub(crate) fn find(&self, doc: DocId) -> Option<(&FileRecord, usize)> {
         self.runs.find(&self.catalog, doc)
     }
 
@@ -364,6 +359,29 @@ impl Reader {
     fn uncatalogued(&self, doc: DocId) -> Error {
         let file = self.path();
         Error::Damaged { file: file.into(), what: "catalogue", detail: format!("passage {doc} is not in it") }
+    }
+}
+
+/// The texts of passages: of a document with several of them it is unpacked once.
+pub(crate) struct Unpacked<'r> {
+    reader: &'r Reader,
+    /// By the document's first passage.
+    texts: HashMap<u64, String>,
+}
+
+impl<'r> Unpacked<'r> {
+    pub(crate) fn new(reader: &'r Reader) -> Self {
+        Self { reader, texts: HashMap::new() }
+    }
+
+    /// The text of passage number `at` of a document.
+    pub(crate) fn text(&mut self, file: &FileRecord, at: usize) -> Result<&str> {
+        let texts = &self.reader.texts;
+        let all = match self.texts.entry(file.first_doc) {
+            Entry::Occupied(text) => text.into_mut(),
+            Entry::Vacant(none) => none.insert(texts.read_all(file)?),
+        };
+        texts.passage(file, at, all)
     }
 }
 

@@ -19,9 +19,7 @@ impl Cost {
         // Of two at once one may be lost: it is an estimate.
         self.0.store((0.7 * self.ms() + 0.3 * ms).to_bits(), Ordering::Relaxed);
     }
-}
 
-impl Cost {
     /// It was left out for what it costs: what was dear once is tried again by and by.
     pub(crate) fn left_out(&self) {
         self.0.store((0.98 * self.ms()).to_bits(), Ordering::Relaxed);
