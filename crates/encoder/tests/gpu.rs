@@ -10,7 +10,9 @@ mod reference;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 
-use latewood_encoder::{ColbertEncoder, Compute, Encoder, EncoderDevice, Error, Precision, RawRows, Side};
+use latewood_encoder::{
+    ColbertEncoder, Compute, CrossEncoder, Encoder, EncoderDevice, Error, Precision, RawRows, Side,
+};
 use latewood_kernels::{Device, Found, Resolved, found};
 
 /// How far a value may be off. In `f32` sums are added up in another order; CUDA's have factors of 11 bits, and so has
@@ -133,6 +135,28 @@ fn real_sentences_are_as_on_the_processor() {
                     let (most, _) = apart(&alone, &found[at..=at], encoder.dim());
                     assert!(most <= tolerance, "{device}, {precision}, {at}: {most}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn cross_encoders_score_as_on_the_processor() {
+    let long = "A wide ring means a wet spring, a narrow one a dry summer. ".repeat(3);
+    let documents = ["larch", "The ring of a tree tells the weather of its year.", "", &long];
+    for (device, of_f32) in gpus() {
+        // Logits are of some units, and the last layer stays in f32.
+        for (precision, tolerance) in [(Precision::F32, 10.0 * of_f32), (Precision::F16, 10.0 * HALF)] {
+            for name in ["bert", "electra-small", "jina-reranker", "modernbert-mean", "deberta", "deberta-plain"] {
+                let dir = reference::golden().join("cross/models").join(name);
+                let open = |compute: Compute| CrossEncoder::open(&dir, compute).unwrap();
+                let processor = open(Compute::default().in_precision(Precision::F32));
+                let query = "What does a wide ring tell?";
+                let found = open(compute(&device, precision)).logits(query, &documents).unwrap();
+                let expected = processor.logits(query, &documents).unwrap();
+                let most = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                eprintln!("{device}, {precision}, {name}: {most} off at most");
+                assert!(found.iter().all(|x| x.is_finite()) && most <= tolerance, "{found:?}, {expected:?}");
             }
         }
     }

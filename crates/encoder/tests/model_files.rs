@@ -188,7 +188,7 @@ fn files_that_disagree_are_refused() {
     type Change = fn(&mut Small);
     let cases: [(Change, &str); 8] = [
         (|s| s.config["hidden_act"] = json!("relu"), "config.json: hidden_act \"relu\" is not supported"),
-        (|s| s.config["model_type"] = json!("deberta-v2"), "config.json: model_type \"deberta-v2\" is not supported"),
+        (|s| s.config["model_type"] = json!("deberta"), "config.json: model_type \"deberta\" is not supported"),
         (
             |s| s.config["vocab_size"] = json!(9),
             "tokenizer.json has the token id 9, but embeddings.word_embeddings.weight has 9 rows",

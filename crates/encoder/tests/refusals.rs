@@ -70,7 +70,7 @@ fn all_refused(cases: &[(&str, &str, &str, Option<Value>, &str)]) {
 fn networks_that_are_not_computed() {
     let config = "config.json";
     all_refused(&[
-        ("stanford-default", config, "model_type", Some(json!("deberta-v2")), "config.json: model_type \"deberta-v2\""),
+        ("stanford-default", config, "model_type", Some(json!("deberta")), "config.json: model_type \"deberta\""),
         ("stanford-default", config, "auto_map", Some(json!({"AutoModel": "code.Model"})), "is never run"),
         ("stanford-jina", config, "auto_map", Some(json!({"AutoModel": "other/code--code.Model"})), "is never run"),
         ("stanford-jina", config, "rotary_emb_fraction", Some(json!(0.5)), "\"0.5\" is not supported"),
@@ -82,6 +82,13 @@ fn networks_that_are_not_computed() {
         ("pylate-modernbert", config, "local_rope_theta", Some(json!(0.5)), "is 0.5, expected more than 1"),
         ("pylate-modernbert-attend", config, "layer_types", Some(json!(["full_attention"])), "is 1, expected 4"),
     ]);
+    // A network that is there, for something else.
+    let deberta = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cross/models/deberta");
+    let text = ColbertEncoder::open(&deberta, latewood_encoder::Precision::F32).unwrap_err().to_string();
+    assert!(
+        text.contains("model_type \"deberta-v2\" is not supported: it is computed for cross-encoders only"),
+        "{text}"
+    );
     let text = Copy::of("pylate-distilbert").set(config, "dim", Some(json!(30))).refusal();
     assert!(text.contains("hidden_size is 30, expected a multiple of num_attention_heads, 4"), "{text}");
     let text = Copy::of("pylate-modernbert-attend").set(config, "layer_types", Some(json!(["chunked"]))).refusal();

@@ -108,16 +108,18 @@ proptest! {
     }
 
     #[test]
-    fn attention(seed: u64, s in 0..most(70), count in 1usize..4, width in 1..most(40), attended in 0..most(80), window in prop_oneof![Just(usize::MAX), 0..most(90)]) {
+    fn attention(seed: u64, s in 0..most(70), count in 1usize..4, width in 1..most(40), attended in 0..most(80), window in prop_oneof![Just(usize::MAX), 0..most(90)], adds: bool) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let heads = Heads { count, width };
-        let sight = Sight { attended, window };
         let x = random(&mut rng, s * 3 * heads.columns());
+        let added = if adds { random(&mut rng, count * s * s) } else { Vec::new() };
+        let sight = Sight { attended, window, added: &added };
         let mut expected: Option<Vec<f32>> = None;
         for kernels in all() {
             let mut scratch = AttentionScratch::default();
             let found = in_two([s, heads.columns()], count, count / 2, |h| h.start * width..h.end * width, |which, out| {
-                kernels.attention(&x, heads, which, sight, out, &mut scratch);
+                let added = if adds { &added[which.start * s * s..which.end * s * s] } else { &[] };
+                kernels.attention(&x, heads, which, Sight { added, ..sight }, out, &mut scratch);
             });
             close(&found, expected.get_or_insert_with(|| found.clone()), 2e-5);
             // The weights of what is seen sum up to 1; a token that sees nothing has zeros.
@@ -269,11 +271,33 @@ fn attention_hides_no_overflow() {
             let mut x = vec![1.0_f32; 3 * 3 * 5];
             x[2] = odd;
             let mut out = vec![0.0; 3 * 5];
-            let sight = Sight { attended: 2, window: usize::MAX };
+            let sight = Sight { attended: 2, window: usize::MAX, added: &[] };
             let block = Block::new(&mut out, 5);
             kernels.attention(&x, heads, 0..1, sight, block, &mut AttentionScratch::default());
             assert!(out[..5].iter().all(|y| y.is_nan()), "{odd}: {out:?}");
             close(&out[5..], &[1.0; 10], 1e-5);
+        }
+    }
+}
+
+/// A key that is added as much to as nothing else is all that a token sees.
+#[test]
+fn what_is_added_decides() {
+    let (s, heads) = (37, Heads { count: 2, width: 3 });
+    for kernels in all() {
+        let x: Vec<f32> = (0..s * 18).map(|at| (at / 18) as f32 / 10.0).collect();
+        let mut added = vec![0.0; 2 * s * s];
+        // In the first head each token sees the next, in the second the one before.
+        for token in 0..s {
+            added[token * s + (token + 1) % s] = 1e3;
+            added[(s + token) * s + (token + s - 1) % s] = 1e3;
+        }
+        let (mut out, sight) = (vec![0.0; s * 6], Sight { attended: s, window: usize::MAX, added: &added });
+        let block = Block::new(&mut out, 6);
+        kernels.attention(&x, heads, 0..2, sight, block, &mut AttentionScratch::default());
+        for (token, row) in out.chunks_exact(6).enumerate() {
+            let [next, before] = [(token + 1) % s, (token + s - 1) % s].map(|key| [key as f32 / 10.0; 3]);
+            close(row, &[next, before].concat(), 1e-5);
         }
     }
 }
@@ -286,7 +310,7 @@ fn sizes_that_overflow_are_refused() {
         let attended = std::panic::catch_unwind(|| {
             // Two columns, if what does not fit were cut off.
             let heads = Heads { count: (1 << 63) + 1, width: 2 };
-            let (mut out, sight) = ([0.0; 8], Sight { attended: 1, window: usize::MAX });
+            let (mut out, sight) = ([0.0; 8], Sight { attended: 1, window: usize::MAX, added: &[] });
             let block = Block::new(&mut out, 2);
             kernels.attention(&[0.0; 24], heads, 5..6, sight, block, &mut AttentionScratch::default());
         });

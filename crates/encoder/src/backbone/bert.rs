@@ -5,7 +5,8 @@
 //! projections of attention are one matrix, `[h, 3h]`, so that they are one product.
 //!
 //! RoBERTa, XLM-R, ELECTRA and DistilBERT compute the same; their tensors have other names ([`Names`]), and their positions
-//! are counted otherwise. The XLM-R of jina-colbert-v2 has rotary positions instead of a table.
+//! are counted otherwise. The XLM-R of jina-colbert-v2 has rotary positions instead of a table; ELECTRA's embeddings may be
+//! narrower than its hidden states, `[n, e]`, and are projected.
 
 use burn::prelude::*;
 use rayon::prelude::*;
@@ -59,8 +60,8 @@ const DISTILBERT: Names = Names {
     norm: "output_layer_norm",
     ..BERT
 };
-/// jina-colbert-v2's.
-const ROTARY: Names = Names {
+/// Those of jina-colbert-v2 and jina-reranker-v2.
+const FLASH: Names = Names {
     embedding_norm: "emb_ln",
     layer: "encoder.layers",
     query_key_value: &["mixer.Wqkv"],
@@ -75,7 +76,7 @@ const ROTARY: Names = Names {
 impl BertConfig {
     fn names(&self) -> &'static Names {
         match self.family() {
-            _ if self.rotary_base.is_some() => &ROTARY,
+            _ if self.flash => &FLASH,
             Family::Bert => &BERT,
             Family::Roberta => &ROBERTA,
             Family::Electra => &ELECTRA,
@@ -94,31 +95,34 @@ struct Source<'a, B: Backend> {
 }
 
 impl<B: Backend> Source<'_, B> {
-    fn norm(&self, name: &str) -> Result<LayerNorm<B>> {
-        LayerNorm::load(self.weights, name, self.config.hidden_size, true, self.config.layer_norm_eps, self.device)
+    /// The norm `name` of rows of `width` values.
+    fn norm(&self, name: &str, width: usize) -> Result<LayerNorm<B>> {
+        LayerNorm::load(self.weights, name, width, true, self.config.layer_norm_eps, self.device)
     }
 
-    /// The table `name`, `[rows, h]`.
+    /// The table `name`, `[rows, e]`.
     fn table(&self, name: &str, rows: usize) -> Result<Tensor<B, 2>> {
-        let shape = [rows, self.config.hidden_size];
+        let shape = [rows, self.config.embedding_size()];
         let values = self.weights.read(&format!("embeddings.{name}_embeddings.weight"), shape)?;
         Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 }
 
 /// What a token starts from: its word, its position, and the type of its text.
-struct Embeddings<B: Backend> {
-    /// `[vocabulary, h]`
+struct Embeddings<B: Ops> {
+    /// `[vocabulary, e]`
     word: Tensor<B, 2>,
-    /// `[positions, h]`, or `[1, h]` without positions; the vector of type 0 added to each.
+    /// `[positions, e]`, or `[1, e]` without positions; the vector of type 0 added to each.
     position: Tensor<B, 2>,
-    /// `[1, h]`: how the vector of type 1, that of the second of two texts, differs from that of type 0.
+    /// `[1, e]`: how the vector of type 1, that of the second of two texts, differs from that of type 0.
     second: Option<Tensor<B, 2>>,
     norm: LayerNorm<B>,
     rotary: bool,
+    /// From `e` values to `h`, where they differ.
+    projection: Option<B::Linear>,
 }
 
-impl<B: Backend> Embeddings<B> {
+impl<B: Ops> Embeddings<B> {
     fn load(from: &Source<B>) -> Result<Self> {
         let config = from.config;
         let rotary = config.rotary_base.is_some();
@@ -134,20 +138,21 @@ impl<B: Backend> Embeddings<B> {
             Some(first) => positions()? + first,
             None => positions()?,
         };
+        let (narrow, wide) = (config.embedding_size(), config.hidden_size);
+        let layers = Layers::<B> { weights: from.weights, precision: from.precision, device: from.device };
+        let projection = || layers.linear(&["embeddings_project".into()], [narrow, wide], true);
         Ok(Self {
             word: from.table("word", config.vocab_size)?,
             position,
             second,
-            norm: from.norm(from.names.embedding_norm)?,
+            norm: from.norm(from.names.embedding_norm, narrow)?,
             rotary,
+            projection: (narrow != wide).then(projection).transpose()?,
         })
     }
 
     /// `[n, h]`.
-    fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2>
-    where
-        B: Ops,
-    {
+    fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         let words = self.word.clone().select(0, batch.ids.clone());
         let positions = match self.rotary {
             true => self.position.clone().expand(words.dims()),
@@ -157,7 +162,11 @@ impl<B: Backend> Embeddings<B> {
             (Some(differs), Some(second)) => positions + second.clone() * differs.clone(),
             _ => positions,
         };
-        B::add_norm(words, Some(positions), &self.norm)
+        let x = B::add_norm(words, Some(positions), &self.norm);
+        match &self.projection {
+            Some(layer) => B::linear_layer(x, layer, Activation::Identity),
+            None => x,
+        }
     }
 }
 
@@ -183,11 +192,11 @@ impl<B: Ops> Layer<B> {
         Ok(Self {
             query_key_value: layers.linear(&attention, [h, 3 * h / attention.len()], true)?,
             attention_out: linear(names.attention_out, [h, h])?,
-            attention_norm: from.norm(&name(names.attention_norm))?,
+            attention_norm: from.norm(&name(names.attention_norm), h)?,
             up: linear(names.up, [h, wide])?,
             middle: Middle::Plain(config.activation),
             down: linear(names.down, [wide, h])?,
-            norm: from.norm(&name(names.norm))?,
+            norm: from.norm(&name(names.norm), h)?,
         })
     }
 
@@ -206,6 +215,7 @@ pub(crate) struct Bert<B: Ops> {
     layers: Vec<Layer<B>>,
     rotary: Option<Rotary>,
     heads: usize,
+    hidden_size: usize,
 }
 
 impl<B: Ops> Bert<B> {
@@ -225,14 +235,14 @@ impl<B: Ops> Bert<B> {
         );
         let heads = config.num_attention_heads;
         let rotary = config.rotary_base.map(|base| Rotary::new(base, config.hidden_size / heads));
-        Ok(Self { embeddings: embeddings?, layers: layers?, rotary, heads })
+        Ok(Self { embeddings: embeddings?, layers: layers?, rotary, heads, hidden_size: config.hidden_size })
     }
 
     /// Hidden states `[n, h]` of a batch, whose texts have at most as many tokens as there are positions.
     pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         let (texts, rotary) = (&batch.texts, self.rotary.as_ref());
         let sight = Sight { texts, heads: self.heads, window: usize::MAX, rotary };
-        let seen = Seen::new(sight, self.embeddings.word.dims()[1], &batch.ids.device());
+        let seen = Seen::new(sight, self.hidden_size, &batch.ids.device());
         self.layers.iter().fold(self.embeddings.forward(batch), |x, layer| layer.forward(x, &seen))
     }
 }

@@ -41,11 +41,16 @@ pub(crate) struct BertConfig {
     pub(crate) rotary_base: Option<f64>,
     #[serde(skip, default = "gelu")]
     pub(crate) activation: Activation,
+    /// Whether tensors have the names of Jina's XLM-R.
+    #[serde(skip)]
+    pub(super) flash: bool,
+    #[serde(default)]
     model_type: String,
     #[serde(alias = "activation")]
     hidden_act: String,
     position_embedding_type: Option<String>,
     pad_token_id: Option<u32>,
+    /// ELECTRA's: values of an embedding, where they are not as many as of a hidden state.
     embedding_size: Option<usize>,
     rotary_emb_fraction: Option<f64>,
     rotary_emb_interleaved: Option<bool>,
@@ -65,10 +70,11 @@ fn gelu() -> Activation {
 }
 
 impl BertConfig {
-    /// Reads and checks the `config.json` called `file`.
-    pub(super) fn parse(file: &str, json: &[u8]) -> Result<Self> {
+    /// Reads and checks the `config.json` called `file` of a network of the kind `model_type`; `flash`: of Jina's code.
+    pub(super) fn parse(file: &str, json: &[u8], model_type: &str, flash: bool) -> Result<Self> {
         let kind = |source| Error::Json { file: file.into(), source };
         let mut config: Self = serde_json::from_slice(json).map_err(kind)?;
+        (config.model_type, config.flash) = (model_type.into(), flash);
         config.check_kind(file)?;
         config.check_sizes(file)?;
         config.activation = activation(file, "hidden_act", &config.hidden_act)?;
@@ -87,6 +93,11 @@ impl BertConfig {
             "electra" => Family::Electra,
             _ => Family::Bert,
         }
+    }
+
+    /// Values of an embedding.
+    pub(super) fn embedding_size(&self) -> usize {
+        self.embedding_size.unwrap_or(self.hidden_size)
     }
 
     /// The id of padding, which RoBERTa's positions depend on.
@@ -116,7 +127,8 @@ impl BertConfig {
             let supported = "the encoder computes bert, roberta, xlm-roberta, electra, distilbert and modernbert";
             return Err(unsupported(file, "model_type", &self.model_type, supported));
         }
-        if let Some(size) = self.embedding_size.filter(|size| *size != self.hidden_size) {
+        let narrow = self.embedding_size.filter(|size| *size != self.hidden_size && self.model_type != "electra");
+        if let Some(size) = narrow {
             let supported = "embeddings are as wide as hidden states";
             return Err(unsupported(file, "embedding_size", &size.to_string(), supported));
         }
@@ -124,6 +136,7 @@ impl BertConfig {
         match positions {
             "absolute" => self.rotary_base = None,
             "rotary" if self.model_type == "xlm-roberta" => {
+                self.flash = true;
                 self.rotary_base.get_or_insert(10_000.0);
             }
             _ => {
@@ -150,6 +163,7 @@ impl BertConfig {
             &[
                 ("vocab_size", self.vocab_size, 1 << 24),
                 ("hidden_size", self.hidden_size, 1 << 16),
+                ("embedding_size", self.embedding_size(), 1 << 16),
                 ("num_hidden_layers", self.num_hidden_layers, 1 << 10),
                 ("num_attention_heads", self.num_attention_heads, 1 << 10),
                 ("intermediate_size", self.intermediate_size, 1 << 16),
@@ -203,7 +217,7 @@ mod tests {
         config[key] = value;
         match super::super::BackboneConfig::parse("config.json", config.to_string().as_bytes())? {
             super::super::BackboneConfig::Bert(config) => Ok(config),
-            super::super::BackboneConfig::ModernBert(_) => panic!("bert was asked for"),
+            other => panic!("bert was asked for: {other:?}"),
         }
     }
 
@@ -211,7 +225,7 @@ mod tests {
     fn what_is_not_computed_is_refused_by_name() {
         assert!(parse("pad_token_id", json!(0)).is_ok());
         for (key, value) in [
-            ("model_type", json!("deberta-v2")),
+            ("model_type", json!("deberta")),
             ("hidden_act", json!("relu")),
             ("position_embedding_type", json!("relative_key")),
             ("position_embedding_type", json!("rotary")),
@@ -229,6 +243,37 @@ mod tests {
             assert!(text.starts_with("config.json: ") && text.contains(key) && text.contains(value), "{text}");
         }
         assert!(parse("hidden_size", json!("x")).unwrap_err().to_string().contains("invalid type"));
+    }
+
+    #[test]
+    fn of_all_code_beside_a_config_only_one_is_known() {
+        let code = |config: &str, model: &str| json!({"AutoConfig": config, "AutoModel": model});
+        let flash = "configuration_xlm_roberta.XLMRobertaFlashConfig";
+        let parse = |kind: serde_json::Value, auto_map: &serde_json::Value| {
+            let mut config = json!({
+                "hidden_act": "gelu", "vocab_size": 30, "hidden_size": 32, "num_hidden_layers": 2,
+                "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 48,
+                "type_vocab_size": 1, "layer_norm_eps": 1e-5, "auto_map": auto_map,
+            });
+            if kind.is_string() {
+                config["model_type"] = kind;
+            }
+            super::super::BackboneConfig::parse("config.json", config.to_string().as_bytes())
+        };
+        let known = code(flash, "modeling_xlm_roberta.XLMRobertaModel");
+        for kind in [json!(null), json!("xlm-roberta")] {
+            assert_eq!(parse(kind, &known).unwrap().kind(), "xlm-roberta");
+        }
+        for (kind, auto_map, says) in [
+            (json!(null), code(flash, "other.Model"), "missing field `model_type`"),
+            (json!(null), code("other.Config", "modeling_xlm_roberta.XLMRobertaModel"), "missing field `model_type`"),
+            (json!(null), json!(null), "missing field `model_type`"),
+            (json!("bert"), known, "is never run"),
+            (json!("xlm-roberta"), code(flash, "other/code--modeling_xlm_roberta.XLMRobertaModel"), "is never run"),
+        ] {
+            let text = parse(kind, &auto_map).unwrap_err().to_string();
+            assert!(text.contains(says), "{text}");
+        }
     }
 
     #[test]

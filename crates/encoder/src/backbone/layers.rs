@@ -17,25 +17,49 @@ pub(crate) struct Layers<'a, B: Backend> {
 
 impl<B: Ops> Layers<'_, B> {
     /// The linear layers `names`, each `[input, output]`, side by side.
-    pub(crate) fn linear(&self, names: &[String], [input, output]: [usize; 2], bias: bool) -> Result<B::Linear> {
+    pub(crate) fn linear(&self, names: &[String], shape: [usize; 2], bias: bool) -> Result<B::Linear> {
+        self.first_times(1.0, names, shape, bias)
+    }
+
+    /// [`Self::linear`], what the first of the layers gives times `factor`.
+    pub(crate) fn first_times(
+        &self,
+        factor: f32,
+        names: &[String],
+        [input, output]: [usize; 2],
+        bias: bool,
+    ) -> Result<B::Linear> {
         let mut biases = Vec::with_capacity(names.len() * output);
         for name in names.iter().filter(|_| bias) {
             self.weights.find(&format!("{name}.bias"), &[output])?.append_rows(0..output, &mut biases)?;
         }
+        biases.iter_mut().take(output).for_each(|bias| *bias *= factor);
         let names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
-        self.pack(&names, [input, output], bias.then_some(biases))
+        self.pack(factor, &names, [input, output], bias.then_some(biases))
     }
 
     /// The matrix `name`, without a bias.
     pub(crate) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<B::Linear> {
-        self.pack(&[name.into()], shape, None)
+        self.pack(1.0, &[name.into()], shape, None)
     }
 
     /// Matrices are stored `[output, input]`.
-    fn pack(&self, names: &[String], [input, output]: [usize; 2], bias: Option<Vec<f32>>) -> Result<B::Linear> {
+    fn pack(
+        &self,
+        factor: f32,
+        names: &[String],
+        [input, output]: [usize; 2],
+        bias: Option<Vec<f32>>,
+    ) -> Result<B::Linear> {
         let find = |name: &String| self.weights.find(name, &[output, input]);
         let stored: Vec<Stored<'_>> = names.iter().map(find).collect::<Result<_>>()?;
-        let mut read = |at: usize, to: &mut [f32]| stored[at / output].read_row(at % output, to);
+        let mut read = |at: usize, to: &mut [f32]| {
+            stored[at / output].read_row(at % output, to)?;
+            if at < output && factor != 1.0 {
+                to.iter_mut().for_each(|weight| *weight *= factor);
+            }
+            Ok(())
+        };
         let shape = [input, names.len() * output];
         B::pack(LinearSource { shape, bias, precision: self.precision, read: &mut read }, self.device)
     }

@@ -2,6 +2,8 @@
 
 mod bert;
 mod config;
+mod deberta;
+mod distances;
 mod layers;
 mod modernbert;
 mod rotary;
@@ -16,6 +18,7 @@ use crate::weights::Weights;
 
 use bert::Bert;
 use config::BertConfig;
+use deberta::{Deberta, DebertaConfig};
 use modernbert::{ModernBert, ModernBertConfig};
 
 pub(crate) use layers::{LayerNorm, Layers, activate};
@@ -24,8 +27,10 @@ pub(crate) use rotary::{Angles, Rotary};
 /// What a network is, as `config.json` says.
 #[derive(Debug, Clone)]
 pub(crate) enum BackboneConfig {
-    /// BERT, RoBERTa, XLM-R, DistilBERT, and XLM-R with rotary positions: one network, other names and positions.
+    /// BERT, RoBERTa, XLM-R, ELECTRA, DistilBERT, and XLM-R as Jina has it: one network, other names and positions.
     Bert(BertConfig),
+    /// DeBERTa, versions 2 and 3.
+    Deberta(DebertaConfig),
     /// ModernBERT.
     ModernBert(ModernBertConfig),
 }
@@ -33,7 +38,7 @@ pub(crate) enum BackboneConfig {
 /// What decides how a `config.json` is read.
 #[derive(Deserialize)]
 struct Kind {
-    model_type: String,
+    model_type: Option<String>,
     #[serde(default)]
     auto_map: Option<serde_json::Value>,
     #[serde(default)]
@@ -47,24 +52,52 @@ impl BackboneConfig {
         if kind.is_decoder {
             return Err(unsupported(file, "is_decoder", "true", "the encoder attends in both directions"));
         }
-        if kind.model_type == "modernbert" {
-            refuse_code(file, kind.auto_map.as_ref(), None)?;
-            return Ok(Self::ModernBert(ModernBertConfig::parse(file, json)?));
-        }
-        let config = BertConfig::parse(file, json)?;
         // Of all code in repositories, the network of this one is known: it is computed here.
-        refuse_code(
-            file,
-            kind.auto_map.as_ref(),
-            config.rotary_base.map(|_| "jinaai/xlm-roberta-flash-implementation--"),
-        )?;
-        Ok(Self::Bert(config))
+        let flash = kind.model_type.as_deref().is_none_or(|name| name == "xlm-roberta")
+            && kind.auto_map.as_ref().is_some_and(is_flash);
+        let model_type = match &kind.model_type {
+            Some(name) => name,
+            None if flash => "xlm-roberta",
+            None => {
+                let source = serde::de::Error::missing_field("model_type");
+                return Err(Error::Json { file: file.into(), source });
+            }
+        };
+        if !flash {
+            refuse_code(file, kind.auto_map.as_ref())?;
+        }
+        Ok(match model_type {
+            "modernbert" => Self::ModernBert(ModernBertConfig::parse(file, json)?),
+            "deberta-v2" => Self::Deberta(DebertaConfig::parse(file, json)?),
+            other => Self::Bert(BertConfig::parse(file, json, other, flash)?),
+        })
+    }
+
+    /// Refuses a network, whose config is `file`, that is computed for cross-encoders alone.
+    pub(crate) fn check_rows(&self, file: &str) -> Result<()> {
+        match self {
+            Self::Bert(_) | Self::ModernBert(_) => Ok(()),
+            // What it makes of tokens that nothing attends to, as those that fill queries up may be, is not done here.
+            Self::Deberta(_) => {
+                Err(unsupported(file, "model_type", "deberta-v2", "it is computed for cross-encoders only"))
+            }
+        }
+    }
+
+    /// The kind of network, in the words of Hugging Face.
+    pub(crate) fn kind(&self) -> &str {
+        match self {
+            Self::Bert(config) => config.kind(),
+            Self::Deberta(_) => "deberta-v2",
+            Self::ModernBert(_) => "modernbert",
+        }
     }
 
     /// Rows of the embedding table, and its name.
     pub(crate) fn vocabulary(&self) -> (usize, &'static str) {
         match self {
             Self::Bert(config) => (config.vocab_size, "embeddings.word_embeddings.weight"),
+            Self::Deberta(config) => (config.vocab_size, "embeddings.word_embeddings.weight"),
             Self::ModernBert(config) => (config.vocab_size, "embeddings.tok_embeddings.weight"),
         }
     }
@@ -73,6 +106,7 @@ impl BackboneConfig {
     pub(crate) fn hidden_size(&self) -> usize {
         match self {
             Self::Bert(config) => config.hidden_size,
+            Self::Deberta(config) => config.hidden_size,
             Self::ModernBert(config) => config.hidden_size,
         }
     }
@@ -81,6 +115,7 @@ impl BackboneConfig {
     pub(crate) fn widest(&self) -> usize {
         match self {
             Self::Bert(config) => (3 * config.hidden_size).max(config.intermediate_size),
+            Self::Deberta(config) => (3 * config.hidden_size).max(config.intermediate_size),
             Self::ModernBert(config) => config.widest(),
         }
     }
@@ -89,15 +124,18 @@ impl BackboneConfig {
     pub(crate) fn positions(&self) -> usize {
         match self {
             Self::Bert(config) => config.positions(),
+            Self::Deberta(config) => config.max_position_embeddings,
             Self::ModernBert(config) => config.max_position_embeddings,
         }
     }
 
     /// What it is, for people.
     pub(crate) fn summary(&self) -> String {
-        let (kind, layers) = match self {
-            Self::Bert(config) => (config.kind(), config.num_hidden_layers),
-            Self::ModernBert(config) => ("modernbert", config.layer_count()),
+        let kind = self.kind();
+        let layers = match self {
+            Self::Bert(config) => config.num_hidden_layers,
+            Self::Deberta(config) => config.num_hidden_layers,
+            Self::ModernBert(config) => config.layer_count(),
         };
         let (vocabulary, positions) = (self.vocabulary().0, self.positions());
         format!("{kind}, {layers} layers of {}, {vocabulary} words, {positions} positions", self.hidden_size())
@@ -107,17 +145,27 @@ impl BackboneConfig {
     pub(crate) fn counting(&self) -> Positions {
         match self {
             Self::Bert(config) => config.counting(),
-            Self::ModernBert(_) => Positions::Plain,
+            Self::Deberta(_) | Self::ModernBert(_) => Positions::Plain,
         }
     }
 }
 
-/// Refuses a model whose network is code in a repository, unless all of it comes from `known`.
-fn refuse_code(file: &str, auto_map: Option<&serde_json::Value>, known: Option<&str>) -> Result<()> {
-    let known =
-        |value: &serde_json::Value| value.as_str().zip(known).is_some_and(|(code, known)| code.starts_with(known));
+/// Whether all code that `auto_map` names is Jina's XLM-R: of its own repository, as jina-colbert-v2 has it, or a copy beside
+/// the config, as jina-reranker-v2 does.
+fn is_flash(auto_map: &serde_json::Value) -> bool {
+    let Some(map) = auto_map.as_object() else { return false };
+    let copied = map.get("AutoConfig").is_some_and(|code| code == "configuration_xlm_roberta.XLMRobertaFlashConfig");
+    let known = |code: &str| {
+        code.starts_with("jinaai/xlm-roberta-flash-implementation--")
+            || copied && ["configuration_xlm_roberta.", "modeling_xlm_roberta."].iter().any(|own| code.starts_with(own))
+    };
+    map.values().all(|code| code.as_str().is_some_and(known))
+}
+
+/// Refuses a model whose network is code in a repository.
+fn refuse_code(file: &str, auto_map: Option<&serde_json::Value>) -> Result<()> {
     match auto_map {
-        Some(serde_json::Value::Object(map)) if !map.values().all(known) => {
+        Some(serde_json::Value::Object(map)) if !map.is_empty() => {
             let found = serde_json::Value::Object(map.clone()).to_string();
             Err(unsupported(file, "auto_map", &found, "code that comes with a model is never run"))
         }
@@ -153,6 +201,7 @@ fn check_heads(file: &str, hidden: usize, heads: usize, rotated: bool) -> Result
 /// A network with its weights.
 pub(crate) enum Backbone<B: Ops> {
     Bert(Bert<B>),
+    Deberta(Deberta<B>),
     ModernBert(ModernBert<B>),
 }
 
@@ -166,6 +215,7 @@ impl<B: Ops> Backbone<B> {
     ) -> Result<Self> {
         Ok(match config {
             BackboneConfig::Bert(config) => Self::Bert(Bert::load(weights, config, precision, device)?),
+            BackboneConfig::Deberta(config) => Self::Deberta(Deberta::load(weights, config, precision, device)?),
             BackboneConfig::ModernBert(config) => {
                 Self::ModernBert(ModernBert::load(weights, config, precision, device)?)
             }
@@ -176,6 +226,7 @@ impl<B: Ops> Backbone<B> {
     pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         match self {
             Self::Bert(network) => network.forward(batch),
+            Self::Deberta(network) => network.forward(batch),
             Self::ModernBert(network) => network.forward(batch),
         }
     }

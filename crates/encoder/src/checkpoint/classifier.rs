@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::folder::Folder;
 use super::transformer::{Task, Transformer};
 use super::{MODULES, Model, Module, OPTIONS, Source, split};
+use crate::backbone::BackboneConfig;
 use crate::cross::Scores;
 use crate::error::{Error, Result};
 use crate::files::CONFIG;
@@ -52,7 +53,6 @@ pub(crate) enum Pooled {
 /// The part of `config.json` that is about the head.
 #[derive(Deserialize)]
 struct Config {
-    model_type: String,
     #[serde(default)]
     architectures: Vec<String>,
     id2label: Option<Map<String, Value>>,
@@ -64,6 +64,8 @@ struct Config {
     #[serde(default)]
     norm_bias: bool,
     norm_eps: Option<f64>,
+    pooler_hidden_act: Option<String>,
+    pooler_hidden_size: Option<usize>,
     sentence_transformers: Option<Options>,
     sbert_ce_default_activation_function: Option<String>,
 }
@@ -98,7 +100,7 @@ impl Classifier {
         let prompt =
             options.as_ref().and_then(|options| options.prompts.get(options.default_prompt_name.as_ref()?)?.clone());
         let transformer = Transformer::read_for(&mut folder, "", task)?;
-        let (head, scores) = (config.head()?, config.scores(options)?);
+        let (head, scores) = (config.head(&transformer.backbone)?, config.scores(options)?);
         let (max_tokens, prompt, types) = (transformer.limit(), prompt.unwrap_or_default(), transformer.types());
         Ok(Self { model: Model::new(folder, transformer)?, head, scores, max_tokens, prompt, types })
     }
@@ -106,6 +108,18 @@ impl Classifier {
 
 fn unsupported(what: &str, found: &str, supported: &'static str) -> Error {
     Error::Unsupported { file: CONFIG.into(), what: what.into(), found: format!("{found:?}"), supported }
+}
+
+/// The activation `name` of a head, which the key `what` has.
+fn activation(what: &str, name: Option<&str>) -> Result<Activation> {
+    match name.unwrap_or("gelu") {
+        "gelu" => Ok(Activation::Gelu),
+        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+        "silu" | "swish" => Ok(Activation::Silu),
+        "relu" => Ok(Activation::Relu),
+        "tanh" => Ok(Activation::Tanh),
+        other => Err(unsupported(what, other, "a head computes gelu, gelu_pytorch_tanh, silu, relu or tanh")),
+    }
 }
 
 impl Config {
@@ -123,7 +137,7 @@ impl Config {
         Ok(())
     }
 
-    fn head(&self) -> Result<Head> {
+    fn head(&self, backbone: &BackboneConfig) -> Result<Head> {
         let head = |dense, activation, out| Head {
             pooled: Pooled::First,
             dense,
@@ -132,23 +146,20 @@ impl Config {
             norm: None,
             out,
         };
-        Ok(match self.model_type.as_str() {
+        Ok(match backbone.kind() {
             "bert" => head("bert.pooler.dense", Activation::Tanh, "classifier"),
             "roberta" | "xlm-roberta" => head("classifier.dense", Activation::Tanh, "classifier.out_proj"),
             "electra" => head("classifier.dense", Activation::Gelu, "classifier.out_proj"),
             "distilbert" => head("pre_classifier", Activation::Relu, "classifier"),
+            "deberta-v2" => {
+                if let Some(size) = self.pooler_hidden_size.filter(|size| *size != backbone.hidden_size()) {
+                    return Err(unsupported("pooler_hidden_size", &size.to_string(), "it is the hidden_size"));
+                }
+                let activation = activation("pooler_hidden_act", self.pooler_hidden_act.as_deref())?;
+                head("pooler.dense", activation, "classifier")
+            }
             "modernbert" => {
-                let activation = match self.classifier_activation.as_deref().unwrap_or("gelu") {
-                    "gelu" => Activation::Gelu,
-                    "gelu_pytorch_tanh" | "gelu_new" => Activation::GeluTanh,
-                    "silu" | "swish" => Activation::Silu,
-                    "relu" => Activation::Relu,
-                    "tanh" => Activation::Tanh,
-                    other => {
-                        let supported = "a head computes gelu, gelu_pytorch_tanh, silu, relu or tanh";
-                        return Err(unsupported("classifier_activation", other, supported));
-                    }
-                };
+                let activation = activation("classifier_activation", self.classifier_activation.as_deref())?;
                 let pooled = match self.classifier_pooling.as_deref().unwrap_or("cls") {
                     "cls" => Pooled::First,
                     "mean" => Pooled::Mean,
@@ -159,7 +170,8 @@ impl Config {
                 Head { pooled, dense_bias, norm, ..head("head.dense", activation, "classifier") }
             }
             other => {
-                let supported = "cross-encoders are bert, roberta, xlm-roberta, electra, distilbert or modernbert here";
+                let supported =
+                    "cross-encoders are bert, roberta, xlm-roberta, electra, distilbert, deberta-v2 or modernbert here";
                 return Err(unsupported("model_type", other, supported));
             }
         })

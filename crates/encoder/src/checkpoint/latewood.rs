@@ -14,6 +14,7 @@ use crate::weights::WeightFile;
 /// Reads the model in `files`.
 pub(super) fn read(files: ModelFiles) -> Result<Checkpoint> {
     let backbone = BackboneConfig::parse(CONFIG, &files.config)?;
+    backbone.check_rows(CONFIG)?;
     let description = Description::parse(&files.description)?;
     let ModelFiles { config, description: rules, tokenizer, weights } = files;
     let file = WeightFile { name: WEIGHTS.into(), bytes: weights };

@@ -154,7 +154,9 @@ pub(super) enum Task {
 impl Transformer {
     /// Reads the network in the folder `at` of the model's.
     pub(super) fn read(folder: &mut Folder, at: &str) -> Result<Self> {
-        Self::read_for(folder, at, Some(Task::Features))
+        let transformer = Self::read_for(folder, at, Some(Task::Features))?;
+        transformer.backbone.check_rows(&format!("{at}config.json"))?;
+        Ok(transformer)
     }
 
     /// [`Self::read`], the module being there for `task`; where there is none, its options count for nothing.
@@ -209,7 +211,9 @@ impl Transformer {
     pub(super) fn types(&self) -> bool {
         match (&self.words.model_input_names, &self.words.tokenizer_class) {
             (Some(names), _) => names.iter().any(|name| name == "token_type_ids"),
-            (None, Some(class)) => ["BertTokenizer", "ElectraTokenizer"].iter().any(|known| class.starts_with(known)),
+            (None, Some(class)) => {
+                ["BertTokenizer", "ElectraTokenizer", "DebertaV2Tokenizer"].iter().any(|known| class.starts_with(known))
+            }
             (None, None) => true,
         }
     }

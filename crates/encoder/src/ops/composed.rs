@@ -7,8 +7,8 @@
 use burn::prelude::*;
 use burn::tensor::{FloatDType, TensorPrimitive, activation};
 
-use super::Middle;
 use super::padded::{Padded, Piece};
+use super::{DistanceSource, Middle};
 use crate::backbone::{LayerNorm, activate};
 use crate::recipe::Activation;
 
@@ -103,6 +103,60 @@ pub(crate) fn linear<B: Parts>(x: Tensor<B, 2>, layer: &Linear<B>, activation: A
     B::biased(layer.product(x), layer.bias.clone(), activation, FloatDType::F32)
 }
 
+/// Vectors of distances, `[1, heads, width, 2 p - 1]` each.
+pub(crate) struct Distances<B: Backend> {
+    /// What keys are multiplied with.
+    queries: Tensor<B, 4>,
+    /// What queries are multiplied with.
+    keys: Tensor<B, 4>,
+}
+
+impl<B: Backend> Distances<B> {
+    pub(crate) fn new(source: DistanceSource<B>, numbers: FloatDType) -> Self {
+        let DistanceSource { queries, keys, heads, .. } = source;
+        let [queries, keys] = [queries, keys].map(|vectors| {
+            let [count, h] = vectors.dims();
+            let vectors: Tensor<B, 4> = vectors.reshape([count, 1, heads, h / heads]);
+            vectors.permute([1, 2, 3, 0]).cast(numbers)
+        });
+        Self { queries, keys }
+    }
+}
+
+/// What distances add to the scores of a piece: `q` and `k` are its queries and keys, `[b, heads, n, width]`, the first of them
+/// at the places `first`.
+fn added<B: Parts>(
+    distances: &Distances<B>,
+    [q, k]: [&Tensor<B, 4>; 2],
+    first: [usize; 2],
+    numbers: FloatDType,
+) -> Tensor<B, 4> {
+    let along = |x: &Tensor<B, 4>, vectors: &Tensor<B, 4>, others: usize, [own, other]: [usize; 2]| {
+        let (dims, middle) = (x.dims(), vectors.dims()[3] / 2);
+        let [b, heads, n, width] = dims;
+        // From the least distance, of the last token to the first of the others, to the greatest.
+        let (least, count) = (middle + other + 1 - own - n, n + others - 1);
+        let vectors = vectors.clone().narrow(3, least, count).expand([b, heads, width, count]);
+        shifted(B::product(x.clone(), vectors, numbers), others)
+    };
+    let [queries, keys] = [q.dims()[2], k.dims()[2]];
+    let [q_first, k_first] = first;
+    let of_keys = along(q, &distances.keys, keys, [q_first, k_first]);
+    of_keys + along(k, &distances.queries, queries, [k_first, q_first]).swap_dims(2, 3)
+}
+
+/// The `count` values of row `r` of the `n` from `n - 1 - r` on, where rows have `n + count - 1`.
+fn shifted<B: Backend>(x: Tensor<B, 4>, count: usize) -> Tensor<B, 4> {
+    let [b, heads, n, width] = x.dims();
+    if n == 1 {
+        return x;
+    }
+    // Rows shorter by one begin one later each.
+    let x: Tensor<B, 3> = x.reshape([b, heads, n * width]);
+    let x: Tensor<B, 4> = x.narrow(2, n - 1, n * (width - 1)).reshape([b, heads, n, width - 1]);
+    x.narrow(3, 0, count)
+}
+
 /// See [`super::Ops::feed_forward`].
 pub(crate) fn feed_forward<B: Parts>(x: Tensor<B, 2>, [up, down]: [&Linear<B>; 2], middle: Middle) -> Tensor<B, 2> {
     let (x, bias) = (up.product(x), up.bias.clone());
@@ -113,10 +167,11 @@ pub(crate) fn feed_forward<B: Parts>(x: Tensor<B, 2>, [up, down]: [&Linear<B>; 2
     linear(wide, down, Activation::Identity)
 }
 
-/// See [`super::Ops::self_attention`].
+/// See [`super::Ops::self_attention`], and [`super::Ops::distance_attention`] for what `distances` are.
 pub(crate) fn self_attention<B: Parts>(
     x: Tensor<B, 2>,
     layer: &Linear<B>,
+    distances: Option<&Distances<B>>,
     heads: usize,
     padded: &Padded<B>,
 ) -> Tensor<B, 2> {
@@ -145,7 +200,12 @@ pub(crate) fn self_attention<B: Parts>(
         let k = k.clone().narrow(2, keys.start, keys.len());
         let v = v.clone().narrow(2, keys.start, keys.len());
         let q = q.clone().narrow(2, queries.start, queries.len());
+        let extra = distances.map(|d| added(d, [&q, &k], [queries.start, keys.start], layer.numbers));
         let scores = B::product(q, k.swap_dims(2, 3), layer.numbers);
+        let scores = match extra {
+            Some(extra) => scores + extra,
+            None => scores,
+        };
         let weights = B::attention_weights(scores, 1.0 / (width as f32).sqrt(), hidden.clone(), layer.numbers);
         B::product(weights, v, layer.numbers)
     };

@@ -6,10 +6,10 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
-use super::composed::{self, Linear, Parts};
+use super::composed::{self, Distances, Linear, Parts};
 use super::kernels::{self, Steps};
 use super::padded::Padded;
-use super::{LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
+use super::{DistanceSource, LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
 use crate::backbone::{LayerNorm, activate};
 use crate::batch::Budget;
 use crate::error::{Error, Result};
@@ -26,6 +26,7 @@ const SCORES: u64 = 1 << 30;
 
 impl<R: CubeRuntime> Ops for Gpu<R> {
     type Linear = Linear<Self>;
+    type Distances = Distances<Self>;
     type Prepared = Padded<Self>;
 
     fn precision(asked: Precision, device: &Self::Device) -> Result<Precision> {
@@ -62,6 +63,11 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         Ok(Linear { weight: weight.cast(numbers).transpose(), bias, numbers })
     }
 
+    fn pack_distances(source: DistanceSource<Self>) -> Distances<Self> {
+        let numbers = numbers(source.precision);
+        Distances::new(source, numbers)
+    }
+
     fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Padded<Self> {
         let most = SCORES.min(allocation::<R>(device)) / size_of::<f32>() as u64;
         Padded::new(sight, width, most as usize, device)
@@ -72,7 +78,16 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     }
 
     fn self_attention(x: Tensor<Self, 2>, layer: &Linear<Self>, seen: &Seen<'_, Self>) -> Tensor<Self, 2> {
-        composed::self_attention(x, layer, seen.sight.heads, &seen.prepared)
+        composed::self_attention(x, layer, None, seen.sight.heads, &seen.prepared)
+    }
+
+    fn distance_attention(
+        x: Tensor<Self, 2>,
+        layer: &Linear<Self>,
+        distances: &Distances<Self>,
+        seen: &Seen<'_, Self>,
+    ) -> Tensor<Self, 2> {
+        composed::self_attention(x, layer, Some(distances), seen.sight.heads, &seen.prepared)
     }
 
     fn feed_forward(x: Tensor<Self, 2>, layers: [&Linear<Self>; 2], middle: Middle) -> Tensor<Self, 2> {

@@ -78,6 +78,19 @@ pub(crate) struct LinearSource<'a> {
     pub(crate) read: &'a mut dyn FnMut(usize, &mut [f32]) -> Result<()>,
 }
 
+/// Vectors of distances between tokens, from the furthest to one side to the furthest to the other, `[2 p - 1, h]` each for
+/// texts of up to `p` tokens.
+pub(crate) struct DistanceSource<B: Backend> {
+    /// What keys are multiplied with; for distances from `1 - p` to `p - 1`, a query's place minus a key's.
+    pub(crate) queries: Tensor<B, 2>,
+    /// What queries are multiplied with; from `p - 1` to `1 - p`.
+    pub(crate) keys: Tensor<B, 2>,
+    pub(crate) heads: usize,
+    /// One that [`Ops::precision`] gave.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "attention is in f32 on the processor"))]
+    pub(crate) precision: Precision,
+}
+
 /// What a feed-forward block does between its two layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Middle {
@@ -92,6 +105,9 @@ pub(crate) trait Ops: Backend {
     /// A linear layer, `y = x W + b`, as the backend likes it.
     type Linear: Send + Sync;
 
+    /// Vectors of distances, as the backend likes them.
+    type Distances: Send + Sync;
+
     /// What attention makes of a batch once, for all layers.
     type Prepared;
 
@@ -103,6 +119,8 @@ pub(crate) trait Ops: Backend {
 
     fn pack(source: LinearSource<'_>, device: &Self::Device) -> Result<Self::Linear>;
 
+    fn pack_distances(source: DistanceSource<Self>) -> Self::Distances;
+
     /// `width` is that of a head.
     fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Self::Prepared;
 
@@ -112,6 +130,15 @@ pub(crate) trait Ops: Backend {
     /// `softmax(q k^T / sqrt(width)) v` in each head, where `layer` makes queries, keys and values of `x`, side by side;
     /// `[n, h]` to `[n, h]`. Zeros for a token that sees none.
     fn self_attention(x: Tensor<Self, 2>, layer: &Self::Linear, seen: &Seen<'_, Self>) -> Tensor<Self, 2>;
+
+    /// [`Self::self_attention`] with `(q[i] k[j] + q[i] keys[j - i] + queries[i - j] k[j])` for `q k^T`, of texts of no more
+    /// tokens than there are distances for.
+    fn distance_attention(
+        x: Tensor<Self, 2>,
+        layer: &Self::Linear,
+        distances: &Self::Distances,
+        seen: &Seen<'_, Self>,
+    ) -> Tensor<Self, 2>;
 
     /// Two linear layers, up and down, with `middle` between them, `[n, h]` to `[n, h]`.
     fn feed_forward(x: Tensor<Self, 2>, layers: [&Self::Linear; 2], middle: Middle) -> Tensor<Self, 2>;

@@ -105,6 +105,16 @@ def modernbert(vocab, **more):
             "local_rope_theta": 10000.0, **ids, **more}
 
 
+def deberta(vocab, positions=64, **more):
+    return {"model_type": "deberta-v2", "vocab_size": vocab, "hidden_size": HIDDEN, "num_hidden_layers": LAYERS,
+            "num_attention_heads": HEADS, "intermediate_size": WIDE, "hidden_act": "gelu", "pad_token_id": 0,
+            "max_position_embeddings": positions, "type_vocab_size": 0, "layer_norm_eps": 1e-7,
+            "relative_attention": True, "position_buckets": 16, "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm", "share_att_key": True, "pos_att_type": "p2c|c2p",
+            "position_biased_input": False, "pooler_dropout": 0, "pooler_hidden_act": "gelu",
+            "pooler_hidden_size": HIDDEN, **more}
+
+
 # ------------------------------------------------------------------------------------------------ tokenizers
 # The trainers for WordPiece and Unigram give another vocabulary at every run, so those two are made here.
 
@@ -241,3 +251,15 @@ def unigram(max_length=64):
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>",
                "pad_token": "<pad>", "cls_token": "<s>", "mask_token": "<mask>"}
     return Words(tok, "XLMRobertaTokenizer", special, max_length, ["input_ids", "attention_mask"])
+
+
+def deberta_words(max_length=64):
+    from transformers import DebertaV2Tokenizer
+    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]",
+               "mask_token": "[MASK]", "bos_token": "[CLS]", "eos_token": "[SEP]"}
+    pieces = unigram_vocabulary()[len(ROBERTA_SPECIAL):-1]
+    vocab = [(t, 0.0) for t in ("[PAD]", "[CLS]", "[SEP]", "[UNK]")] + [tuple(p) for p in pieces] + [("[MASK]", 0.0)]
+    tok = DebertaV2Tokenizer(vocab=vocab, unk_id=3)._tokenizer
+    tok.no_truncation()
+    return Words(tok, "DebertaV2Tokenizer", special, max_length,
+                 ["input_ids", "token_type_ids", "attention_mask"], do_lower_case=False, split_by_punct=False)

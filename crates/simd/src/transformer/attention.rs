@@ -1,5 +1,5 @@
-//! Attention within one text: `softmax(q k^T / sqrt(width)) v` in each head, a few tokens at a time, so that their scores
-//! stay in the first cache.
+//! Attention within one text: `softmax((q k^T + added) / sqrt(width)) v` in each head, a few tokens at a time, so that their
+//! scores stay in the first cache.
 //!
 //! Keys and values of a head are copied into panels first, as matrices are ([`super::matrix`]), the keys transposed.
 
@@ -29,13 +29,14 @@ impl std::fmt::Debug for AttentionScratch {
 }
 
 /// # Safety
-/// The processor has `V`; `x` is `[out.rows(), 3 * heads]` and `out` has the columns of the heads `which`.
+/// The processor has `V`; `x` is `[out.rows(), 3 * heads]`, `out` has the columns of the heads `which`, and what is added to
+/// scores, unless it is empty, is `[which, out.rows(), out.rows()]`.
 #[inline(always)]
 pub(super) unsafe fn attention<V: Vector>(
     x: &[f32],
     heads: Heads,
     which: Range<usize>,
-    sight: Sight,
+    sight: Sight<'_>,
     mut out: Block<'_>,
     scratch: &mut AttentionScratch,
 ) {
@@ -50,12 +51,14 @@ pub(super) unsafe fn attention<V: Vector>(
         pack.keys(heads.columns() + head * heads.width, &mut scratch.keys);
         pack.values(2 * heads.columns() + head * heads.width, &mut scratch.values);
         let column = (head - which.start) * heads.width;
+        // Of this head alone.
+        let sight = Sight { added: sight.added.get((head - which.start) * s * s..).unwrap_or_default(), ..sight };
         // SAFETY: the caller's; the panels are those of this head.
         unsafe {
             for_tiles!(0..s, V::ROWS, |first, R| {
                 let queries = x.as_ptr().add(first * pack.stride + head * heads.width);
                 let visible = visible(sight, seen, first..first + R, panel);
-                let factors = weigh::<V, R>(queries, &pack, scratch, sight, first, visible.clone());
+                let factors = weigh::<V, R>(queries, &pack, scratch, sight, first..s, visible.clone());
                 sum::<V, R>(&pack, scratch, visible, factors, |r, at, values| {
                     store(values, out.pointer(first + r, column + at), heads.width - at);
                 });
@@ -65,7 +68,7 @@ pub(super) unsafe fn attention<V: Vector>(
 }
 
 /// The keys that any of `tokens` sees, from the beginning of a panel.
-fn visible(sight: Sight, seen: usize, tokens: Range<usize>, panel: usize) -> Range<usize> {
+fn visible(sight: Sight<'_>, seen: usize, tokens: Range<usize>, panel: usize) -> Range<usize> {
     let from = tokens.start.saturating_sub(sight.window);
     let to = tokens.end.saturating_add(sight.window).min(seen);
     // Outside of the window on both sides, there is nothing to see.
@@ -115,7 +118,7 @@ impl Packed<'_> {
     }
 }
 
-/// Writes the weights of the keys `visible` into `scratch.scores`, for `R` tokens from `first`; returns what makes the
+/// Writes the weights of the keys `visible` into `scratch.scores`, for the first `R` of `tokens`; returns what makes the
 /// weights of a token sum up to 1, or 0 for a token that sees nothing.
 ///
 /// # Safety
@@ -125,10 +128,11 @@ unsafe fn weigh<V: Vector, const R: usize>(
     queries: *const f32,
     pack: &Packed<'_>,
     scratch: &mut AttentionScratch,
-    sight: Sight,
-    first: usize,
+    sight: Sight<'_>,
+    tokens: Range<usize>,
     visible: Range<usize>,
 ) -> [f32; R] {
+    let (first, s) = (tokens.start, tokens.end);
     let panel = 2 * V::LANES;
     let (room, padded) = (pack.seen.next_multiple_of(panel), visible.end.next_multiple_of(panel));
     let mut factors = [0.0; R];
@@ -141,7 +145,15 @@ unsafe fn weigh<V: Vector, const R: usize>(
             let sums = tile::<V, R>(queries, pack.stride, scratch.keys.as_ptr().add(key * pack.width), pack.width);
             for (r, [a, b]) in sums.into_iter().enumerate() {
                 let at = scores.add(r * room + key);
-                let mut pair = [a.mul(scale), b.mul(scale)];
+                let mut pair = [a, b];
+                if !sight.added.is_empty() {
+                    // What the last panel has beyond the last token is hidden below.
+                    let row = sight.added.as_ptr().add((first + r) * s + key);
+                    let here = s.saturating_sub(key);
+                    let rest = V::load_first(row.add(V::LANES.min(here)), here.saturating_sub(V::LANES).min(V::LANES));
+                    pair = [a.add(V::load_first(row, here.min(V::LANES))), b.add(rest)];
+                }
+                pair = [pair[0].mul(scale), pair[1].mul(scale)];
                 store(pair, at, panel);
                 // The keys of this panel that token `first + r` sees.
                 let sees = (first + r).saturating_sub(sight.window)

@@ -72,19 +72,21 @@ impl Heads {
     }
 }
 
-/// Which tokens a token sees: of the first `attended`, those at most `window` places away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sight {
+/// Which tokens a token sees, of the first `attended` those at most `window` places away, and how well.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sight<'a> {
     /// Tokens that are seen at all.
     pub attended: usize,
     /// How far a token sees, to either side.
     pub window: usize,
+    /// What is added to `q k^T` before it is scaled, `[heads asked for, s, s]`; or empty.
+    pub added: &'a [f32],
 }
 
 type Linear = unsafe fn(&[f32], &MatrixF32, Range<usize>, Activation, Block<'_>);
 type ByteLinear = unsafe fn(&ByteRows, &MatrixI8, Range<usize>, Activation, Block<'_>);
 type Quantise = unsafe fn(&[f32], &mut ByteRows);
-type Attention = unsafe fn(&[f32], Heads, Range<usize>, Sight, Block<'_>, &mut AttentionScratch);
+type Attention = unsafe fn(&[f32], Heads, Range<usize>, Sight<'_>, Block<'_>, &mut AttentionScratch);
 type AddNorm = unsafe fn(&mut [f32], &[f32], &[f32], &[f32], f32);
 type GeluGate = unsafe fn(&[f32], usize, &mut [f32]);
 type Rotate = unsafe fn(&mut [f32], &[f32], &[f32]);
@@ -142,7 +144,7 @@ macro_rules! compiled {
             compile!($features, fn byte_linear(x: &ByteRows, matrix: &MatrixI8, panels: Range<usize>,
                 activation: Activation, out: Block<'_>) = super::linear::byte_linear::<$vector>);
             compile!($features, fn quantise(x: Rows<'_>, to: &mut ByteRows) = rows::quantise::<$vector>);
-            compile!($features, fn attention(x: Rows<'_>, heads: Heads, which: Range<usize>, sight: Sight,
+            compile!($features, fn attention(x: Rows<'_>, heads: Heads, which: Range<usize>, sight: Sight<'_>,
                 out: Block<'_>, scratch: &mut AttentionScratch) = super::attention::attention::<$vector>);
             compile!($features, fn add_norm(x: Out<'_>, added: Rows<'_>, gamma: Rows<'_>, beta: Rows<'_>, epsilon: f32)
                 = rows::add_norm::<$vector>);
@@ -281,8 +283,8 @@ impl TransformerKernels {
         unsafe { (self.quantise)(x, to) }
     }
 
-    /// `softmax(q k^T / sqrt(width)) v` in the heads `which`, for the tokens of one text; zeros for a token that sees
-    /// none. `x` is queries, keys and values side by side, `[s, 3 * count * width]`.
+    /// `softmax((q k^T + added) / sqrt(width)) v` in the heads `which`, for the tokens of one text; zeros for a token that
+    /// sees none. `x` is queries, keys and values side by side, `[s, 3 * count * width]`.
     ///
     /// # Panics
     /// When the sizes disagree.
@@ -291,7 +293,7 @@ impl TransformerKernels {
         x: &[f32],
         heads: Heads,
         which: Range<usize>,
-        sight: Sight,
+        sight: Sight<'_>,
         out: Block<'_>,
         scratch: &mut AttentionScratch,
     ) {
@@ -299,6 +301,8 @@ impl TransformerKernels {
         assert_eq!(x.len(), product(out.rows(), product(3, columns)), "queries, keys and values");
         assert!(which.start <= which.end && which.end <= heads.count, "heads {which:?} of {}", heads.count);
         assert_eq!(out.columns(), which.len() * heads.width, "columns");
+        let pairs = product(which.len(), product(out.rows(), out.rows()));
+        assert!(sight.added.is_empty() || sight.added.len() == pairs, "{} values added", sight.added.len());
         if x.is_empty() {
             return;
         }

@@ -79,7 +79,7 @@ pub(super) fn attention(
     x: &[f32],
     heads: Heads,
     which: Range<usize>,
-    sight: Sight,
+    sight: Sight<'_>,
     out: Block<'_>,
     _: &mut AttentionScratch,
 ) {
@@ -92,7 +92,9 @@ pub(super) fn attention(
             let sees = sees.start..sees.end.min(sight.attended).min(s);
             let query = part(0, head, token);
             let dot = |key: usize| query.iter().zip(part(1, head, key)).map(|(q, k)| q * k).sum::<f32>();
-            let scores: Vec<f32> = sees.clone().map(|key| dot(key) / (width as f32).sqrt()).collect();
+            let added = |key: usize| sight.added.get((at * s + token) * s + key).copied().unwrap_or(0.0);
+            let score = |key| (dot(key) + added(key)) / (width as f32).sqrt();
+            let scores: Vec<f32> = sees.clone().map(score).collect();
             let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
             let sum: f32 = weights.iter().sum();

@@ -29,10 +29,11 @@ IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activa
 VARIANTS = {}
 
 
-def variant(note, refused=False, few=False):
+def variant(note, refused=False, few=False, like=None):
+    """`like`: the variant whose values it has, because the reference cannot run its code."""
     def register(build):
         VARIANTS[build.__name__.replace("_", "-")] = {"build": build, "note": note, "refused": refused,
-                                                      "few": few}
+                                                      "few": few, "like": like}
         return build
     return register
 
@@ -40,8 +41,8 @@ def variant(note, refused=False, few=False):
 # ------------------------------------------------------------------------------------------------ folders
 
 CLASSES = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "distilbert": "DistilBert",
-           "electra": "Electra", "modernbert": "ModernBert"}
-PREFIX = {"xlm-roberta": "roberta", "modernbert": "model"}
+           "electra": "Electra", "modernbert": "ModernBert", "deberta-v2": "DebertaV2"}
+PREFIX = {"xlm-roberta": "roberta", "modernbert": "model", "deberta-v2": "deberta"}
 
 
 SPREAD = {"distilbert": 0.15, "electra": 0.4}
@@ -258,6 +259,49 @@ def modernbert_bias(folder):
     published(folder, {**config, "num_hidden_layers": 2}, words)
 
 
+@variant("DeBERTa as mxbai-rerank v1: distances in buckets, their table normalised; no key, so Sigmoid")
+def deberta(folder):
+    words = tiny.deberta_words()
+    published(folder, tiny.deberta(words.size()), words)
+
+
+@variant("DeBERTa without buckets: what is further than 12 is as far; no norm; another activation of the head")
+def deberta_plain(folder):
+    words = tiny.deberta_words()
+    config = tiny.deberta(words.size(), position_buckets=-1, max_relative_positions=12, norm_rel_ebd="none",
+                          pos_att_type=["p2c", "c2p"], pooler_hidden_act="tanh")
+    published(folder, {**config, "num_hidden_layers": 1}, words)
+
+
+FLASH = [("embeddings.LayerNorm", "emb_ln"), ("encoder.layer.", "encoder.layers."),
+         ("attention.output.dense", "mixer.out_proj"), ("attention.output.LayerNorm", "norm1"),
+         ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"), ("output.LayerNorm", "norm2")]
+
+
+@variant("XLM-R as jina-reranker-v2 is published: other names, no model_type, code beside it", like="xlm-roberta")
+def jina_reranker(folder):
+    words = tiny.unigram()
+    config = tiny.roberta(words.size(), kind="xlm-roberta")
+    state = {}
+    for name, values in weights(config).items():
+        if ".attention.self." in name:
+            at, which = name.split("attention.self.")[0], name.split(".")[-1]
+            merged = [weights(config)[f"{at}attention.self.{part}.{which}"] for part in ("query", "key", "value")]
+            name, values = f"{at}mixer.Wqkv.{which}", np.concatenate(merged)
+        for old, new in FLASH:
+            name = name.replace(old, new)
+        state[name] = values
+    words.save(folder)
+    del config["model_type"]
+    modeling = "modeling_xlm_roberta.XLMRoberta"
+    dump(folder / "config.json", {
+        **config, "architectures": ["XLMRobertaForSequenceClassification"], "num_labels": 1,
+        "id2label": {"0": "LABEL_0"}, "position_embedding_type": "absolute", "use_flash_attn": True,
+        "auto_map": {"AutoConfig": "configuration_xlm_roberta.XLMRobertaFlashConfig", "AutoModel": modeling + "Model",
+                     "AutoModelForSequenceClassification": modeling + "ForSequenceClassification"}})
+    tiny.save_weights(folder / "model.safetensors", state)
+
+
 # ------------------------------------------------------------------------------------------------ values
 
 LONG = "A wide ring means a wet spring, a narrow ring means a dry summer; the tree tells the weather of its year. "
@@ -320,9 +364,11 @@ def encode(name):
     from sentence_transformers import CrossEncoder
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    folder, identity = MODELS / name, torch.nn.Identity()
+    folder, identity = MODELS / (VARIANTS[name]["like"] or name), torch.nn.Identity()
+    # transformers has DeBERTa's attention in one way only.
+    attention = "eager" if name.startswith("deberta") else "sdpa"
     model = CrossEncoder(str(folder), device="cpu", local_files_only=True,
-                         model_kwargs={"dtype": torch.float32, "attn_implementation": "sdpa"})
+                         model_kwargs={"dtype": torch.float32, "attn_implementation": attention})
     eager = CrossEncoder(str(folder), device="cpu", local_files_only=True,
                          model_kwargs={"dtype": torch.float32, "attn_implementation": "eager"})
     own = CrossEncoder(str(folder), device="cpu", local_files_only=True)
@@ -353,11 +399,11 @@ def encode(name):
     together = model.predict([(q, d) for _, q, d in texts], activation_fn=identity)
     batched = max(abs(float(a) - c["logit"]) for a, c in zip(together, cases))
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in (MODELS / name).rglob("*") if p.is_file()):
         digest.update(path.read_bytes())
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in
                          ("sentence-transformers", "transformers", "tokenizers", "torch"))
-    head = {"model": name, "purpose": VARIANTS[name]["note"], "reference": versions, "attention": "sdpa",
+    head = {"model": name, "purpose": VARIANTS[name]["note"], "reference": versions, "attention": attention,
             "folder_sha256": digest.hexdigest(), "max_length": longest, "prompt": prompt,
             "activation": type(model.activation_fn).__name__, "eager_within": float(f"{apart:.1e}"),
             "batched_within": float(f"{batched:.1e}")}

@@ -2,6 +2,8 @@
 //!
 //! Large results between two operations are never tensors: they live in [`Scratch`], which each thread keeps.
 
+mod distances;
+
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -12,11 +14,12 @@ use latewood_simd::{
     Activation as Fused, AttentionScratch, Block, ByteRows, Heads, MatrixF32, MatrixI8, Sight, TransformerKernels,
 };
 
-use super::{LinearSource, Middle, Ops, Precision, Seen, Sight as Seeing, refused};
+use super::{DistanceSource, LinearSource, Middle, Ops, Precision, Seen, Sight as Seeing, refused};
 use crate::backbone::{Angles, LayerNorm, activate};
 use crate::batch::{Budget, Span};
 use crate::error::Result;
 use crate::recipe::Activation;
+use distances::{Distances, HeadOf};
 
 /// Products that one thread does in the time that it takes to hand work to another, several times over.
 const WORTH_SPLITTING: usize = 1 << 17;
@@ -122,6 +125,7 @@ fn with<T: Default, R>(kept: &'static std::thread::LocalKey<Cell<T>>, body: impl
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
     static ATTENTION: Cell<AttentionScratch> = Cell::default();
+    static DISTANCES: Cell<distances::Scratch> = Cell::default();
 }
 
 fn with_scratch<R>(body: impl FnOnce(&mut Scratch) -> R) -> R {
@@ -144,6 +148,7 @@ fn room(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 impl Ops for Flex {
     type Linear = Linear;
+    type Distances = Distances;
     type Prepared = ();
 
     fn precision(asked: Precision, _: &Self::Device) -> Result<Precision> {
@@ -168,6 +173,10 @@ impl Ops for Flex {
         }
     }
 
+    fn pack_distances(source: DistanceSource<Self>) -> Distances {
+        Distances::pack(source)
+    }
+
     fn prepare(_: &Seeing<'_>, _: usize, _: &Self::Device) {}
 
     fn linear_layer(x: Tensor<Self, 2>, layer: &Linear, activation: Activation) -> Tensor<Self, 2> {
@@ -183,26 +192,16 @@ impl Ops for Flex {
     }
 
     fn self_attention(x: Tensor<Self, 2>, layer: &Linear, seen: &Seen<'_, Self>) -> Tensor<Self, 2> {
-        let seen = &seen.sight;
-        let [n, h] = x.dims();
-        let heads = Heads { count: seen.heads, width: h / seen.heads };
-        let mut out = vec![0.0; n * h];
-        let x = contiguous(x);
-        with_scratch(|Scratch { wide, bytes, .. }| {
-            let qkv = room(wide, n * 3 * h);
-            layer.multiply(x.storage(), Fused::Identity, qkv, bytes);
-            if let Some(rotary) = seen.rotary {
-                let longest = seen.texts.iter().map(|text| text.len).max().unwrap_or(0);
-                turn(qkv, seen.texts, heads, &rotary.angles(longest));
-            }
-            let mut left = Block::new(&mut out, h);
-            for text in seen.texts {
-                let (block, others) = left.split_rows(text.len);
-                left = others;
-                attend(&qkv[text.first * 3 * h..][..text.len * 3 * h], text, heads, seen.window, block);
-            }
-        });
-        tensor(out, [n, h])
+        attention(x, layer, &seen.sight, None)
+    }
+
+    fn distance_attention(
+        x: Tensor<Self, 2>,
+        layer: &Linear,
+        distances: &Distances,
+        seen: &Seen<'_, Self>,
+    ) -> Tensor<Self, 2> {
+        attention(x, layer, &seen.sight, Some(distances))
     }
 
     fn feed_forward(x: Tensor<Self, 2>, [up, down]: [&Linear; 2], middle: Middle) -> Tensor<Self, 2> {
@@ -249,6 +248,31 @@ impl Ops for Flex {
     }
 }
 
+/// See [`Ops::self_attention`] and [`Ops::distance_attention`].
+fn attention(x: Tensor<Flex, 2>, layer: &Linear, seen: &Seeing<'_>, distances: Option<&Distances>) -> Tensor<Flex, 2> {
+    let [n, h] = x.dims();
+    let heads = Heads { count: seen.heads, width: h / seen.heads };
+    let mut out = vec![0.0; n * h];
+    let x = contiguous(x);
+    with_scratch(|Scratch { wide, bytes, .. }| {
+        let qkv = room(wide, n * 3 * h);
+        layer.multiply(x.storage(), Fused::Identity, qkv, bytes);
+        if let Some(rotary) = seen.rotary {
+            let longest = seen.texts.iter().map(|text| text.len).max().unwrap_or(0);
+            turn(qkv, seen.texts, heads, &rotary.angles(longest));
+        }
+        let mut left = Block::new(&mut out, h);
+        for text in seen.texts {
+            let (block, others) = left.split_rows(text.len);
+            left = others;
+            let qkv = &qkv[text.first * 3 * h..][..text.len * 3 * h];
+            let sight = Sight { attended: text.attended, window: seen.window, added: &[] };
+            attend(qkv, heads, sight, distances, block);
+        }
+    });
+    tensor(out, [n, h])
+}
+
 /// Turns queries and keys of each token by the angles of its place in its text.
 fn turn(qkv: &mut [f32], texts: &[Span], heads: Heads, angles: &Angles) {
     let (kernels, h, half) = (TransformerKernels::detect(), heads.columns(), heads.width / 2);
@@ -260,16 +284,30 @@ fn turn(qkv: &mut [f32], texts: &[Span], heads: Heads, angles: &Angles) {
     }
 }
 
-/// Attention within `text`.
-fn attend(qkv: &[f32], text: &Span, heads: Heads, window: usize, out: Block<'_>) {
-    let sight = Sight { attended: text.attended, window };
+/// Attention within one text.
+fn attend(qkv: &[f32], heads: Heads, sight: Sight<'_>, distances: Option<&Distances>, out: Block<'_>) {
     let columns = |which: Range<usize>| which.start * heads.width..which.end * heads.width;
-    let run = |which, out: Block<'_>| {
-        with(&ATTENTION, |scratch| {
-            TransformerKernels::detect().attention(qkv, heads, which, sight, out, scratch);
-        });
+    let work = 2 * out.rows() * out.rows() * heads.columns();
+    let Some(distances) = distances else {
+        let run = |which, out: Block<'_>| attend_heads(qkv, heads, which, sight, out);
+        return spread(0..heads.count, out, work, &columns, &run);
     };
-    spread(0..heads.count, out, 2 * text.len * text.len * heads.columns(), &columns, &run);
+    // Two more products, of twice as many distances as there are tokens.
+    spread(0..heads.count, out, 3 * work, &columns, &|which, mut out| {
+        with(&DISTANCES, |scratch| {
+            for head in which {
+                let (block, others) = out.split_columns(heads.width);
+                out = others;
+                let added = distances.added(HeadOf { qkv, heads, head }, scratch);
+                attend_heads(qkv, heads, head..head + 1, Sight { added, ..sight }, block);
+            }
+        });
+    });
+}
+
+fn attend_heads(qkv: &[f32], heads: Heads, which: Range<usize>, sight: Sight<'_>, out: Block<'_>) {
+    let kernels = TransformerKernels::detect();
+    with(&ATTENTION, |scratch| kernels.attention(qkv, heads, which, sight, out, scratch));
 }
 
 /// `activation` of each value of `[n, width]`, by Burn: what few models have.
@@ -388,11 +426,78 @@ mod tests {
                 // Whole, and in pieces of some rows.
                 for most in [usize::MAX, 5 * 3 * 300 * 40] {
                     let padded = Padded::new(&sight, H / 3, most, &Default::default());
-                    let expected = composed::self_attention(x.clone(), &plain, 3, &padded);
+                    let expected = composed::self_attention(x.clone(), &plain, None, 3, &padded);
                     on_threads(|| close(Flex::self_attention(x.clone(), &packed, &seen), expected.clone(), 1e-4));
                 }
             }
         }
+    }
+
+    #[test]
+    fn attention_that_knows_distances_is_as_burn_has_it() {
+        let lens = [(1, 1), (70, 70), (2, 2), (300, 300), (33, 20)];
+        let mut first = 0;
+        let span = |(len, attended)| {
+            first += len;
+            Span { first: first - len, len, attended }
+        };
+        let texts: Vec<Span> = lens.map(span).into();
+        let (packed, plain) = layer([H, 3 * H], Precision::F32);
+        let x = random([first, H]);
+        let sight = Seeing { texts: &texts, heads: 3, window: usize::MAX, rotary: None };
+        let seen = Seen::new(sight, H, &Default::default());
+        for places in [300, 500] {
+            let [queries, keys] = [(); 2].map(|()| random([2 * places - 1, H]));
+            let source = || {
+                let (queries, keys) = (queries.clone(), keys.clone());
+                DistanceSource { queries, keys, heads: 3, precision: Precision::F32 }
+            };
+            let distances = Flex::pack_distances(source());
+            let expected = composed::Distances::new(source(), FloatDType::F32);
+            for most in [usize::MAX, 5 * 3 * 300 * 40, 1] {
+                let padded = Padded::new(&sight, H / 3, most, &Default::default());
+                let expected = composed::self_attention(x.clone(), &plain, Some(&expected), 3, &padded);
+                on_threads(|| {
+                    let found = Flex::distance_attention(x.clone(), &packed, &distances, &seen);
+                    close(found, expected.clone(), 1e-4);
+                });
+            }
+        }
+    }
+
+    /// Against the sums themselves.
+    #[test]
+    fn distances_are_those_of_query_minus_key() {
+        let (s, places, heads) = (5, 7, 2);
+        let (packed, _) = layer([H, 3 * H], Precision::F32);
+        let x = random([s, H]);
+        let text = [Span { first: 0, len: s, attended: s }];
+        let sight = Seeing { texts: &text, heads, window: usize::MAX, rotary: None };
+        let [queries, keys] = [(); 2].map(|()| random([2 * places - 1, H]));
+        let source = DistanceSource { queries: queries.clone(), keys: keys.clone(), heads, precision: Precision::F32 };
+        let distances = Flex::pack_distances(source);
+        let found = Flex::distance_attention(x.clone(), &packed, &distances, &Seen::new(sight, H, &Default::default()));
+        let qkv = Flex::linear_layer(x, &packed, Activation::Identity).into_data().to_vec::<f32>().unwrap();
+        let [queries, keys] = [queries, keys].map(|table| table.into_data().to_vec::<f32>().unwrap());
+        let width = H / heads;
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let mut expected = vec![0.0; s * H];
+        for (head, i) in (0..heads).flat_map(|head| (0..s).map(move |i| (head, i))) {
+            let part = |part: usize, token: usize| &qkv[(3 * token + part) * H + head * width..][..width];
+            let of = |table: &[f32], row: usize| table[row * H + head * width..][..width].to_vec();
+            let score = |j: usize| {
+                let key = of(&keys, places - 1 + j - i);
+                let query = of(&queries, places - 1 + i - j);
+                (dot(part(0, i), part(1, j)) + dot(part(0, i), &key) + dot(&query, part(1, j))) / (width as f32).sqrt()
+            };
+            let weights: Vec<f32> = (0..s).map(|j| score(j).exp()).collect();
+            for (j, weight) in weights.iter().enumerate() {
+                let share = weight / weights.iter().sum::<f32>();
+                let to = &mut expected[i * H + head * width..][..width];
+                to.iter_mut().zip(part(2, j)).for_each(|(to, value)| *to += share * value);
+            }
+        }
+        close(found, tensor(expected, [s, H]), 1e-4);
     }
 
     #[test]
