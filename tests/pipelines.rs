@@ -4,7 +4,10 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use common::server::Server;
 use common::{documents, latewood, of, repository, run};
@@ -144,6 +147,28 @@ fn a_pipeline_is_measured_stage_by_stage() {
 }
 
 #[test]
+fn candidates_may_come_from_another_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("p.toml"), "[retrieve]\ntop_n = 5\n[[stages]]\ntype = \"late-interaction\"\n").unwrap();
+    let collection = repository().join("tests/collection");
+    let collection = collection.to_str().unwrap();
+    let saved = run(dir.path(), &["eval", collection, "--mode", "keyword", "--no-exact", "--save-run", "k.run"]);
+    assert_eq!(saved.code, 0, "{}", saved.stderr);
+    let measure = |run_file: &str| {
+        let args = ["eval", collection, "--pipeline", "p.toml", "--candidates", run_file, "--mode", "keyword"];
+        run(dir.path(), &[&args[..], &["--no-exact", "--json"]].concat())
+    };
+    let report = measure("k.run").json().remove(0);
+    let stages = report["pipeline"].as_array().unwrap();
+    // What comes is the run, and as much of it as the pipeline says.
+    assert_eq!(stages[0]["mrr@10"], report["modes"][0]["mrr@10"], "{report}");
+    assert!(stages[0]["kept"].as_f64().unwrap() <= 5.0 && stages[1]["stage"] == "late-interaction");
+    fs::write(dir.path().join("other.run"), "q1 Q0 nothing-of-it 1 2.5 x\n").unwrap();
+    let refused = measure("other.run");
+    assert!(refused.code == 2 && refused.stderr.contains("none of the candidates"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_server_has_the_pipelines_it_was_given() {
     let dir = documents();
     fs::write(dir.path().join("mine.toml"), pipeline()).unwrap();
@@ -175,13 +200,75 @@ fn a_server_has_the_pipelines_it_was_given() {
             .body
             .contains("latewood_pipeline_stage_seconds_count{pipeline=\"mine\",stage=\"cross-encoder\"}")
     );
+    // The search's own times are there, as without a pipeline.
+    let ms = |name: &str| again["timings_ms"][name].as_f64().unwrap();
+    assert!(ms("keywords") > 0.0 && ms("encode") > 0.0 && again["candidates"].as_u64() > Some(0), "{again}");
     for (request, says) in [
+        (json!({ "query": "kiln", "pipeline": "mine", "mode": "semantic" }), "says how it searches"),
         (json!({ "query": "kiln", "pipeline": "yours" }), "there are fast, mine"),
         (json!({ "embeddings": [[1.0]], "pipeline": "fast" }), "a pipeline reads words"),
     ] {
         let wrong = ask(request);
         assert!(wrong.status == 400 && wrong.body.contains(says), "{}", wrong.body);
     }
+}
+
+/// A connection to `listener`, by and by; none where there is none for so long.
+fn accept(listener: &TcpListener, patience: Duration) -> Option<TcpStream> {
+    listener.set_nonblocking(true).unwrap();
+    let start = Instant::now();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                return Some(stream);
+            }
+            Err(_) if start.elapsed() < patience => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) => return None,
+        }
+    }
+}
+
+#[test]
+fn waiting_for_a_language_model_keeps_nobody_else_and_ends_with_its_client() {
+    let dir = documents();
+    let model = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stage = format!(
+        "[[stages]]\ntype = \"llm\"\nmethod = \"pointwise\"\nconcurrency = 1\nretries = 0\nmodel = \"m\"\nbase_url = \"http://{}/v1\"\n",
+        model.local_addr().unwrap()
+    );
+    fs::write(dir.path().join("ask.toml"), format!("[retrieve]\nmode = \"keyword\"\n{stage}")).unwrap();
+    let server = Server::with(dir.path(), |command| _ = command.args([".", "--pipeline", "ask.toml"]));
+    let request = json!({ "query": "kiln, bees, rings and glaze", "pipeline": "ask" }).to_string();
+    let more = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", request.len());
+    let ask = || {
+        let mut stream = server.connect();
+        stream.write_all(format!("{}{request}", server.head("POST", "/v1/search", &more)).as_bytes()).unwrap();
+        stream
+    };
+    // More than may encode at once.
+    let clients: Vec<TcpStream> = (0..3).map(|_| ask()).collect();
+    let patience = Duration::from_secs(30);
+    let asked: Vec<TcpStream> = (0..3).map(|_| accept(&model, patience).expect("a question")).collect();
+    let encoded = server.post("/v1/embeddings", &json!({ "input": "a kiln", "input_type": "document" }));
+    assert_eq!(encoded.status, 200, "{}", encoded.body);
+    // Nobody waits any more: of all passages none but the first is asked about.
+    drop(clients);
+    std::thread::sleep(Duration::from_secs(1));
+    let answer = json!({ "choices": [{ "message": { "content": "5" } }] }).to_string();
+    for mut stream in asked {
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", answer.len());
+        stream.write_all((head + &answer).as_bytes()).unwrap();
+    }
+    assert!(accept(&model, Duration::from_millis(500)).is_none(), "a question for nobody");
+    // For somebody there is a second.
+    let client = ask();
+    let mut first = accept(&model, patience).expect("a question");
+    let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", answer.len());
+    first.write_all((head + &answer).as_bytes()).unwrap();
+    drop(first);
+    assert!(accept(&model, patience).is_some());
+    drop(client);
 }
 
 #[test]

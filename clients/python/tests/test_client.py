@@ -75,6 +75,9 @@ def test_a_pipeline_says_what_its_stages_gave(index: Any) -> None:
     assert found[0].document == "kiln"
     assert found[0].stages is not None
     assert set(found[0].stages["scores"]) == {"retrieve", "late-interaction"}
+    assert found.timings_ms.keywords > 0
+    with pytest.raises(latewood.BadRequest, match="mode"):
+        index.search("kiln", pipeline="fast", mode="semantic")
     assert index.search("how hot is a kiln?", k=1)[0].stages is None
 
 

@@ -39,6 +39,9 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// Whoever asked has told it to stop.
+    #[error("stopped")]
+    Stopped,
     /// A JSON file does not parse, or lacks what it must say.
     #[error("{file}: {source}")]
     Json {

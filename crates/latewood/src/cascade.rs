@@ -2,11 +2,13 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use latewood_encoder::Encoder;
-use latewood_engine::{DocId, QueryEmbeddings, SearchParams};
-use latewood_rerank::{Candidate, Distribution, RETRIEVE, Ranked, Ranker, Report, Scorers, StageKind, StageReport};
+use latewood_engine::{DocId, Prefilter, QueryEmbeddings, SearchParams};
+use latewood_rerank::{
+    Candidate, Context, Distribution, RETRIEVE, Ranked, Ranker, Report, Scorers, StageKind, StageReport,
+};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -14,7 +16,7 @@ use crate::intake::above;
 use crate::keywords;
 use crate::mode::Mode;
 use crate::ranking::{Asked, Ranked as Found, Ranking};
-use crate::reader::{Hit, Reader, SearchOptions, Unpacked, encode_queries, weight};
+use crate::reader::{Answer, Reader, SearchOptions, Unpacked, encode_queries, weight};
 use crate::score_texts::score_texts;
 
 /// What stages gave a hit.
@@ -34,14 +36,23 @@ pub struct StageScores {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PipelineAnswer {
-    /// Best first; each says what stages gave it.
-    pub hits: Vec<Hit>,
+    /// Hits, each with what stages gave it; figures and times are those of the search that brought the candidates.
+    pub answer: Answer,
     /// What stages did.
     pub report: Report,
     /// Passages that the search brought.
     pub retrieved: usize,
     /// Milliseconds that it took, encoding the query among them.
     pub retrieve_ms: f64,
+}
+
+/// Where the candidates of a pipeline come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// The search that the pipeline says.
+    Search,
+    /// Passages that something else has found, with its scores, best first.
+    Given(&'a [(DocId, f32)]),
 }
 
 impl Reader {
@@ -51,31 +62,68 @@ impl Reader {
     /// # Errors
     /// As [`Reader::search`], and when a stage fails.
     pub fn search_pipeline(&self, query: &str, ranker: &Ranker, options: &SearchOptions) -> Result<PipelineAnswer> {
-        self.watch_pipeline(query, ranker, options, &mut |_, _| {})
+        self.search_pipeline_while(query, ranker, options, &|| false)
     }
 
-    /// [`Reader::search_pipeline`]; `watch` sees what the search brings and what each stage leaves.
-    pub(crate) fn watch_pipeline(
+    /// [`Reader::search_pipeline`], as long as nobody has `stopped` it.
+    ///
+    /// # Errors
+    /// As [`Reader::search_pipeline`]; the pipeline's `Stopped`.
+    pub fn search_pipeline_while(
         &self,
         query: &str,
         ranker: &Ranker,
         options: &SearchOptions,
+        stopped: &(dyn Fn() -> bool + Sync),
+    ) -> Result<PipelineAnswer> {
+        self.watch_pipeline(query, Source::Search, ranker, options, stopped, &mut |_, _| {})
+    }
+
+    /// [`Reader::search_pipeline`] of passages that something else has found, with its scores, best first: the pipeline's
+    /// `retrieve` says how many of them count, and nothing else. Those that are not in the index are left out, and those that
+    /// the filter does not allow.
+    ///
+    /// # Errors
+    /// When the query is empty or too long, a score is no number, or a stage fails.
+    pub fn rank_passages(
+        &self,
+        query: &str,
+        passages: &[(DocId, f32)],
+        ranker: &Ranker,
+        options: &SearchOptions,
+    ) -> Result<PipelineAnswer> {
+        self.watch_pipeline(query, Source::Given(passages), ranker, options, &|| false, &mut |_, _| {})
+    }
+
+    /// [`Reader::search_pipeline`] or [`Reader::rank_passages`]; `watch` sees what comes and what each stage leaves.
+    pub(crate) fn watch_pipeline(
+        &self,
+        query: &str,
+        source: Source<'_>,
+        ranker: &Ranker,
+        options: &SearchOptions,
+        stopped: &(dyn Fn() -> bool + Sync),
         watch: &mut dyn FnMut(&StageReport, &[Candidate]),
     ) -> Result<PipelineAnswer> {
         let start = Instant::now();
         let retrieve = &ranker.pipeline().retrieve;
         let mode: Mode = retrieve.mode.parse().map_err(|detail| Error::Pipeline { detail })?;
         let late = ranker.pipeline().stages.iter().any(|stage| matches!(stage.kind, StageKind::LateInteraction(_)));
-        let rows = if mode.uses_embeddings() || late {
+        let rows = if late || matches!(source, Source::Search) && mode.uses_embeddings() {
             encode_queries(&*self.encoder, &[query])?
         } else if query.trim().is_empty() {
             return Err(Error::EmptyQuery);
         } else {
             Vec::new()
         };
-        let found = SearchOptions { mode, k: retrieve.top_n, explain: false, ..options.clone() };
+        let encode = if rows.is_empty() { Duration::ZERO } else { start.elapsed() };
         let asked = Asked { text: Some(query), rows: rows.first() };
-        let came = self.rank(&[asked], &found)?.remove(0).hits;
+        let found = SearchOptions { mode, k: retrieve.top_n, explain: false, ..options.clone() };
+        let mut ranking = match source {
+            Source::Search => self.rank(&[asked], &found)?.remove(0),
+            Source::Given(passages) => self.given(passages, &found),
+        };
+        let came = std::mem::take(&mut ranking.hits);
         let mut texts = ranker.pipeline().reads_text().then(|| Unpacked::new(self));
         let candidates: Vec<Candidate> =
             came.iter().map(|found| self.candidate(found, texts.as_mut())).collect::<Result<_>>()?;
@@ -85,19 +133,33 @@ impl Reader {
         first.ms = retrieve_ms;
         first.scores = Distribution::of(&candidates.iter().map(|candidate| candidate.score).collect::<Vec<_>>());
         watch(&first, &candidates);
-        let scorers = OfIndex { reader: self, rows: rows.first() };
-        let Ranked { mut candidates, report, .. } = ranker.rank_watched(query, candidates, &scorers, watch)?;
+        let context = Context { scorers: &OfIndex { reader: self, rows: rows.first() }, stopped };
+        let Ranked { mut candidates, report, .. } = ranker.rank_watched(query, candidates, &context, watch)?;
         candidates.truncate(options.k);
         let left = candidates
             .iter()
             .filter_map(|candidate| Some(Found { score: candidate.score, ..*came.get(candidate.came_as)? }));
-        let ranking = Ranking { hits: left.collect(), ..Ranking::default() };
-        let mut hits = self.answer(&asked, ranking, options.explain)?.hits;
-        for (hit, candidate) in hits.iter_mut().zip(candidates) {
+        ranking.hits = left.collect();
+        let mut answer = self.answer(&asked, ranking, options.explain)?;
+        answer.encode = encode;
+        for (hit, candidate) in answer.hits.iter_mut().zip(candidates) {
             let Candidate { scores, signals, came_as, .. } = candidate;
             hit.stages = Some(StageScores { scores, signals, came_as });
         }
-        Ok(PipelineAnswer { hits, report, retrieved, retrieve_ms })
+        Ok(PipelineAnswer { answer, report, retrieved, retrieve_ms })
+    }
+
+    /// Those of `passages` that there are and that may be found.
+    fn given(&self, passages: &[(DocId, f32)], options: &SearchOptions) -> Ranking {
+        let allowed = self.prefilter(options.filter.as_ref());
+        let may = |doc: DocId| match &allowed {
+            Prefilter::Only(only) => only.contains(doc.0),
+            _ => true,
+        };
+        let known = passages.iter().filter(|(doc, _)| self.find(*doc).is_some() && may(*doc));
+        let ranked = known.map(|&(doc, score)| Found { doc, score, semantic: None, keyword: None });
+        let hits: Vec<Found> = ranked.take(options.k).collect();
+        Ranking { candidates: hits.len(), hits, ..Ranking::default() }
     }
 
     /// A passage for stages, with its text where they read it.
@@ -153,15 +215,32 @@ impl Scorers for OfIndex<'_> {
 /// # Errors
 /// When a stage fails.
 pub fn rank_texts(encoder: &dyn Encoder, query: &str, candidates: Vec<Candidate>, ranker: &Ranker) -> Result<Ranked> {
+    rank_texts_while(encoder, query, candidates, ranker, &|| false)
+}
+
+/// [`rank_texts`], as long as nobody has `stopped` it.
+///
+/// # Errors
+/// As [`rank_texts`]; the pipeline's `Stopped`, or the engine's `Cancelled`.
+pub fn rank_texts_while(
+    encoder: &dyn Encoder,
+    query: &str,
+    candidates: Vec<Candidate>,
+    ranker: &Ranker,
+    stopped: &(dyn Fn() -> bool + Sync),
+) -> Result<Ranked> {
     if query.trim().is_empty() {
         return Err(Error::EmptyQuery);
     }
-    Ok(ranker.rank(query, candidates, &OfTexts { encoder, rows: OnceCell::new() })?)
+    let scorers = OfTexts { encoder, rows: OnceCell::new(), stopped };
+    let context = Context { scorers: &scorers, stopped };
+    Ok(ranker.rank_watched(query, candidates, &context, &mut |_, _| {})?)
 }
 
 struct OfTexts<'a> {
     encoder: &'a dyn Encoder,
     rows: OnceCell<QueryEmbeddings>,
+    stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl OfTexts<'_> {
@@ -173,7 +252,7 @@ impl OfTexts<'_> {
         }
         let Some(rows) = self.rows.get() else { return Ok(Vec::new()) };
         let texts: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
-        score_texts(self.encoder, rows, &texts, &|| false)
+        score_texts(self.encoder, rows, &texts, self.stopped)
     }
 }
 

@@ -28,6 +28,9 @@ pub enum Error {
     /// A pipeline's stage failed.
     #[error(transparent)]
     Rerank(#[from] latewood_rerank::Error),
+    /// Candidates that are to be put in order are none of the index's documents.
+    #[error("none of the candidates is a document of the index for the query that it is a candidate of")]
+    Candidates,
     /// What a pipeline asks of the search is not there.
     #[error("pipeline: {detail}")]
     Pipeline {

@@ -1,28 +1,42 @@
 //! Which stages a latency budget has room for.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How long a stage takes for a candidate, as it was measured last; the mean of the last few times.
-pub(crate) struct Cost(AtomicU64);
+/// Measurements that count.
+const RECENT: usize = 5;
+
+/// How long a stage takes for a candidate: the median of the last few times, so that one that was late for a reason of its own
+/// (a model's first run, a busy machine) leaves out nothing.
+pub(crate) struct Cost(Mutex<Vec<f64>>);
 
 impl Cost {
-    /// What is usual, before anything was measured: milliseconds a candidate.
+    /// What is usual, which counts as a measurement: milliseconds a candidate.
     pub(crate) fn new(usual: f64) -> Self {
-        Self(AtomicU64::new(usual.to_bits()))
+        Self(Mutex::new(vec![usual]))
     }
 
+    fn recent(&self) -> MutexGuard<'_, Vec<f64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of two in the middle, the lower.
     pub(crate) fn ms(&self) -> f64 {
-        f64::from_bits(self.0.load(Ordering::Relaxed))
+        let mut sorted = self.recent().clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        sorted[(sorted.len() - 1) / 2]
     }
 
     pub(crate) fn measured(&self, ms: f64) {
-        // Of two at once one may be lost: it is an estimate.
-        self.0.store((0.7 * self.ms() + 0.3 * ms).to_bits(), Ordering::Relaxed);
+        let mut recent = self.recent();
+        if recent.len() == RECENT {
+            recent.remove(0);
+        }
+        recent.push(ms);
     }
 
-    /// It was left out for what it costs: what was dear once is tried again by and by.
+    /// It was left out for what it costs: what was dear is tried again by and by.
     pub(crate) fn left_out(&self) {
-        self.0.store((0.98 * self.ms()).to_bits(), Ordering::Relaxed);
+        self.recent().iter_mut().for_each(|ms| *ms *= 0.98);
     }
 }
 
@@ -53,8 +67,19 @@ mod tests {
         assert_eq!(dropped(&[1.0, 50.0, 20.0], Some(71.0)), [false; 3]);
         assert_eq!(dropped(&[1.0, 50.0, 20.0], Some(30.0)), [false, true, false]);
         assert_eq!(dropped(&[1.0, 50.0, 20.0], Some(0.5)), [true; 3]);
-        let cost = Cost::new(10.0);
-        cost.measured(0.0);
-        assert_eq!(cost.ms(), 7.0);
+    }
+
+    #[test]
+    fn one_late_time_changes_nothing() {
+        let cost = Cost::new(5.0);
+        cost.measured(900.0);
+        assert_eq!(cost.ms(), 5.0);
+        (1..=3).for_each(|ms| cost.measured(f64::from(ms)));
+        assert_eq!(cost.ms(), 3.0);
+        // What is dear again and again is; then it is forgotten.
+        (0..3).for_each(|_| cost.measured(900.0));
+        assert_eq!(cost.ms(), 900.0);
+        (0..35).for_each(|_| cost.left_out());
+        assert!(cost.ms() < 450.0);
     }
 }

@@ -33,6 +33,9 @@ pub enum Error {
         /// How long it is, and how long it may be.
         detail: String,
     },
+    /// Whoever asked has told it to stop.
+    #[error("stopped")]
+    Stopped,
     /// A stage failed, and the ones after it would make no sense.
     #[error("stage {stage}: {detail}")]
     Stage {

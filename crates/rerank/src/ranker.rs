@@ -35,6 +35,21 @@ pub trait Scorers {
     fn keywords(&self, query: &str, candidates: &[Candidate]) -> Result<Vec<f32>, String>;
 }
 
+/// What a run of a pipeline goes by, beside the candidates.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What stages ask.
+    pub scorers: &'a dyn Scorers,
+    /// Whether nobody waits for the end any more; asked between stages, batches of a network, and requests.
+    pub stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Context")
+    }
+}
+
 /// Loads the models that stages name. Errors are in words.
 pub trait Models {
     /// The cross-encoder of that name or in that folder.
@@ -152,18 +167,18 @@ impl Ranker {
     /// When a candidate comes with a score that is no number. When a stage fails or gives such scores, but for language
     /// models: their stage passes its input on in the old order, and the report says so.
     pub fn rank(&self, query: &str, candidates: Vec<Candidate>, scorers: &dyn Scorers) -> Result<Ranked> {
-        self.rank_watched(query, candidates, scorers, &mut |_, _| {})
+        self.rank_watched(query, candidates, &Context { scorers, stopped: &|| false }, &mut |_, _| {})
     }
 
-    /// [`Ranker::rank`]; `watch` sees what each stage left, and what was left before it.
+    /// [`Ranker::rank`], as long as anybody waits; `watch` sees what each stage left.
     ///
     /// # Errors
-    /// As [`Ranker::rank`].
+    /// As [`Ranker::rank`]; [`Error::Stopped`] where nobody waits any more.
     pub fn rank_watched(
         &self,
         query: &str,
         mut candidates: Vec<Candidate>,
-        scorers: &dyn Scorers,
+        context: &Context<'_>,
         watch: &mut dyn FnMut(&StageReport, &[Candidate]),
     ) -> Result<Ranked> {
         let came: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
@@ -185,7 +200,10 @@ impl Ranker {
                 }
                 _ => None,
             };
-            let done = self.run_stage(at, query, &mut candidates, scorers, skipped)?;
+            if (context.stopped)() {
+                return Err(Error::Stopped);
+            }
+            let done = self.run_stage(at, query, &mut candidates, context, skipped)?;
             if clear.is_none() && is_clear(stage, &done) {
                 clear = Some(stage.name.clone());
             }
@@ -202,7 +220,7 @@ impl Ranker {
         at: usize,
         query: &str,
         candidates: &mut Vec<Candidate>,
-        scorers: &dyn Scorers,
+        context: &Context<'_>,
         skipped: Option<String>,
     ) -> Result<StageReport> {
         let stage = &self.pipeline.stages[at];
@@ -214,13 +232,17 @@ impl Ranker {
                 return Err(Error::QueryTooLong { stage: stage.name.clone(), detail: error.to_string() });
             }
             let start = Instant::now();
-            let given = self.score(at, query, candidates, scorers).and_then(|given| sound(stage, candidates, given));
+            let given = self.score(at, query, candidates, context).and_then(|given| sound(stage, candidates, given));
             report.ms = start.elapsed().as_secs_f64() * 1e3;
+            if (context.stopped)() {
+                // What came of half a stage is nothing to learn from.
+                return Err(Error::Stopped);
+            }
             let given = match given {
                 Ok(given) => given,
                 Err(detail) if matches!(stage.kind, StageKind::Llm(_)) => {
                     // Waiting for nothing costs, too.
-                    self.learn(at, &report, scorers);
+                    self.learn(at, &report, context.scorers);
                     report.note = Some(format!("failed, the order stays: {detail}"));
                     report.failed = true;
                     Given::all(Vec::new())
@@ -230,7 +252,7 @@ impl Ranker {
             if !given.scores.is_empty() {
                 (report.failed, report.note) = (given.note.is_some(), given.note);
                 report.cached = given.cached;
-                self.learn(at, &report, scorers);
+                self.learn(at, &report, context.scorers);
                 report.scores = Distribution::of(&given.scores);
                 order(stage, candidates, &given.scores);
             }
@@ -261,19 +283,23 @@ impl Ranker {
         at: usize,
         query: &str,
         candidates: &mut [Candidate],
-        scorers: &dyn Scorers,
+        context: &Context<'_>,
     ) -> Result<Given, String> {
+        let scorers = context.scorers;
         let loaded = &self.stages[at];
         match &self.pipeline.stages[at].kind {
             StageKind::LateInteraction(_) => Ok(Given::all(scorers.late_interaction(query, candidates)?)),
             StageKind::Keyword(_) => Ok(Given::all(scorers.keywords(query, candidates)?)),
             StageKind::CrossEncoder(_) => match &loaded.cross_encoder {
-                Some(model) => cross_encoder(model, &self.cache, query, candidates),
+                Some(model) => cross_encoder(model, &self.cache, query, candidates, context.stopped),
                 None => Err("its model is not loaded".into()),
             },
             #[cfg(feature = "llm")]
             StageKind::Llm(stage) => match &loaded.llm {
-                Some(client) => llm::score(client, stage, &self.cache, query, candidates),
+                Some(client) => {
+                    let asking = llm::Asking { client, stage, cache: &self.cache, stopped: context.stopped };
+                    llm::score(&asking, query, candidates)
+                }
                 None => Err("its model is not there".into()),
             },
             #[cfg(not(feature = "llm"))]
@@ -343,13 +369,19 @@ fn is_clear(stage: &Stage, report: &StageReport) -> bool {
     report.candidates > 2 && range > 0.0 && scores.margin >= margin * range
 }
 
-fn cross_encoder(model: &CrossEncoder, cache: &Cache, query: &str, candidates: &[Candidate]) -> Result<Given, String> {
+fn cross_encoder(
+    model: &CrossEncoder,
+    cache: &Cache,
+    query: &str,
+    candidates: &[Candidate],
+    stopped: &(dyn Fn() -> bool + Sync),
+) -> Result<Given, String> {
     let texts: Vec<String> = candidates.iter().map(Candidate::full_text).collect();
     let keys: Vec<u128> = texts.iter().map(|text| Cache::key(&[model.model_id().as_str(), query, text])).collect();
     let mut scores: Vec<Option<f32>> = keys.iter().map(|key| cache.get(*key)).collect();
     let new: Vec<usize> = (0..texts.len()).filter(|&at| scores[at].is_none()).collect();
     let unknown: Vec<&str> = new.iter().map(|&at| texts[at].as_str()).collect();
-    let given = model.score(query, &unknown).map_err(|e| e.to_string())?;
+    let given = model.score_while(query, &unknown, stopped).map_err(|e| e.to_string())?;
     for (&at, score) in new.iter().zip(given) {
         cache.put(keys[at], score);
         scores[at] = Some(score);

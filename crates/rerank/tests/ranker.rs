@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use latewood_encoder::{CrossEncoder, Precision};
-use latewood_rerank::{Candidate, Error, Models, Pipeline, Ranked, Ranker, Scorers};
+use latewood_rerank::{Candidate, Context, Error, Models, Pipeline, Ranked, Ranker, Scorers};
 use serde_json::json;
 
 /// Cross-encoders of the encoder's golden values, by the names of their folders.
@@ -143,8 +143,26 @@ fn whoever_watches_sees_each_stage() {
     let mut watch = |stage: &latewood_rerank::StageReport, left: &[Candidate]| {
         seen.push(format!("{}: {}", stage.name, left.iter().map(|it| it.id.as_str()).collect::<String>()));
     };
-    ranker.rank_watched("q", candidates(&["a", "b", "c"]), &index, &mut watch).unwrap();
+    let context = Context { scorers: &index, stopped: &|| false };
+    ranker.rank_watched("q", candidates(&["a", "b", "c"]), &context, &mut watch).unwrap();
     assert_eq!(seen, ["late-interaction: bac", "keyword: cb"]);
+}
+
+#[test]
+fn nothing_is_done_for_nobody() {
+    let index = Index::new(&[("b", 1.0)], &[("c", 1.0)]);
+    let ranker = ranker(&format!("{LATE}{KEYWORD}{CROSS}"));
+    for stages in 0..3 {
+        let (mut seen, left) = (0, std::sync::atomic::AtomicUsize::new(stages));
+        let stopped = || left.load(std::sync::atomic::Ordering::Relaxed) == 0;
+        let context = Context { scorers: &index, stopped: &stopped };
+        let mut watch = |_: &latewood_rerank::StageReport, _: &[Candidate]| {
+            seen += 1;
+            left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        };
+        let error = ranker.rank_watched("q", candidates(&["a", "b", "c"]), &context, &mut watch).unwrap_err();
+        assert!(matches!(error, Error::Stopped) && seen == stages, "{error}, {seen}");
+    }
 }
 
 #[test]
@@ -197,7 +215,10 @@ fn over_the_budget_the_dearest_stage_is_left_out() {
 fn what_stages_cost_is_learnt() {
     let ranker = ranker(CROSS);
     let before = ranker.estimate(2)[0].ms;
-    ranker.rank("q", candidates(&["oak", "larch"]), &Index::default()).unwrap();
+    // One time says little.
+    for query in ["p", "r", "q"] {
+        ranker.rank(query, candidates(&["oak", "larch"]), &Index::default()).unwrap();
+    }
     let after = ranker.estimate(2)[0].ms;
     assert_ne!(before, after);
     // What is in the cache costs nothing, which says nothing of what the next one costs.

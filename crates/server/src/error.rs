@@ -103,6 +103,7 @@ impl From<latewood::Error> for ApiError {
             }
             Error::BadDocument { .. } | Error::BadFilter { .. } | Error::NeedsWords => Self::bad_request(message),
             Error::NoDocuments { .. } | Error::NotAnIndex { .. } | Error::NoKeywords { .. } => Self::conflict(message),
+            Error::Rerank(latewood::rerank::Error::Stopped) => engine::Error::Cancelled.into(),
             Error::Engine(error) => error.into(),
             error if error.is_no_space() => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
             _ => Self::internal(&message),

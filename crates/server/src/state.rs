@@ -30,6 +30,8 @@ use crate::tasks::Tasks;
 const QUERY_CACHE_BYTES: usize = 64 << 20;
 /// Requests that encode texts at the same time.
 const ENCODING: usize = 2;
+/// Requests that wait for language models at the same time: they compute little.
+const WAITING: usize = 32;
 /// How long an index that cannot be opened is left alone.
 const RETRY: Duration = Duration::from_secs(5);
 /// Bytes of an index's name.
@@ -129,12 +131,24 @@ struct Inner {
     permits: Arc<Semaphore>,
     /// Requests that encode texts at the same time, on threads of their own: searches do not wait for them.
     encoding: (Arc<Semaphore>, Arc<ThreadPool>),
+    /// Requests that wait for others at the same time.
+    waiting: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
     feedback: Option<Arc<Feedback>>,
     /// KiB of large bodies.
     bodies: Arc<Semaphore>,
     started: Instant,
     answers: AtomicU64,
+}
+
+/// What a request mostly does, which says how many of them may do it at the same time, and on which threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    Searching,
+    /// Running a network over texts.
+    Encoding,
+    /// Waiting for somebody else's answer.
+    Waiting,
 }
 
 /// For pipelines without models.
@@ -222,6 +236,7 @@ impl AppState {
             writers,
             permits: Arc::new(Semaphore::new(cores)),
             encoding,
+            waiting: Arc::new(Semaphore::new(WAITING)),
             in_flight,
             bodies,
             started: Instant::now(),
@@ -377,18 +392,39 @@ impl AppState {
         self.0.indexes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` on a thread that may block, one for each core at a time.
+    /// Runs `work` on a thread that may block, when there is a place for its kind; it is told when nobody waits for it any more.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        kind: Work,
+        work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (permits, pool) = match kind {
+            Work::Searching => (&self.0.permits, None),
+            Work::Encoding => (&self.0.encoding.0, Some(self.0.encoding.1.clone())),
+            Work::Waiting => (&self.0.waiting, None),
+        };
+        let permit = permits.clone().acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
+        let gone = Arc::new(AtomicBool::new(false));
+        // Dropped with this future, when the client goes or its time is over.
+        let _waiting = Waiting(gone.clone());
+        let work = move || {
+            // Held until the work is done, even where the client has gone and nobody awaits it.
+            let _permit = permit;
+            let stopped = || gone.load(Ordering::Relaxed);
+            match pool {
+                Some(pool) => pool.install(|| work(&stopped)),
+                None => work(&stopped),
+            }
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
+    }
+
+    /// Runs `work`, which computes and does not take long.
     pub(crate) async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let permit = self.0.permits.clone().acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
-        let work = move || {
-            // Held until the work is done, even where the client has gone and nobody awaits it.
-            let _permit = permit;
-            work()
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
+        self.work(Work::Searching, |_| work()).await
     }
 
     /// Runs `work`, which encodes so many texts; it is told when nobody waits for it any more.
@@ -397,19 +433,7 @@ impl AppState {
         texts: usize,
         work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (permits, pool) = self.0.encoding.clone();
-        let encode = async move {
-            let permit = permits.acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
-            let gone = Arc::new(AtomicBool::new(false));
-            // Dropped with this future, when the client goes or its time is over.
-            let _waiting = Waiting(gone.clone());
-            let work = move || {
-                let _permit = permit;
-                pool.install(|| work(&|| gone.load(Ordering::Relaxed)))
-            };
-            tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
-        };
-        encode.instrument(tracing::info_span!("encode", texts)).await
+        self.work(Work::Encoding, work).instrument(tracing::info_span!("encode", texts)).await
     }
 
     /// Runs `work`, which looks at indexes and computes nothing.

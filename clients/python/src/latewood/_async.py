@@ -242,7 +242,7 @@ class AsyncIndex:
         query: str | Matrix,
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         explain: bool = False,
         pipeline: str | None = None,
     ) -> Found: ...
@@ -253,7 +253,7 @@ class AsyncIndex:
         query: Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         explain: bool = False,
         pipeline: str | None = None,
     ) -> list[Found]: ...
@@ -263,7 +263,7 @@ class AsyncIndex:
         query: str | Matrix | Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         explain: bool = False,
         pipeline: str | None = None,
     ) -> Found | list[Found]:
@@ -271,8 +271,9 @@ class AsyncIndex:
 
         `query` is words, or token embeddings `[n, dim]`; or several of them, which are answered with as many results.
         `filter` says which documents may be found: `{"lang": "rust", "stars": {"$gte": 100}}`. With `explain` hits say
-        what each token of the query met. `pipeline` puts what is found in order by the stages of one of the server's
-        (docs/reranking.md), which says its own mode; hits then say what each stage gave them.
+        what each token of the query met. `mode` is hybrid unless said. `pipeline` puts what is found
+        in order by the stages of one of the server's (docs/reranking.md) and says its own mode; hits then say what each
+        stage gave them.
         """
         return await self._client._send(wire.search(self.name, query, k, filter, mode, explain, pipeline))
 

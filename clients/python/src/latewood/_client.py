@@ -235,7 +235,7 @@ class Index:
         query: str | Matrix,
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         explain: bool = False,
         pipeline: str | None = None,
     ) -> Found: ...
@@ -246,7 +246,7 @@ class Index:
         query: Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         explain: bool = False,
         pipeline: str | None = None,
     ) -> list[Found]: ...
@@ -256,7 +256,7 @@ class Index:
         query: str | Matrix | Sequence[str] | Sequence[Matrix],
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
-        mode: Mode = "hybrid",
+        mode: Mode | None = None,
         explain: bool = False,
         pipeline: str | None = None,
     ) -> Found | list[Found]:
@@ -264,8 +264,9 @@ class Index:
 
         `query` is words, or token embeddings `[n, dim]`; or several of them, which are answered with as many results.
         `filter` says which documents may be found: `{"lang": "rust", "stars": {"$gte": 100}}`. With `explain` hits say
-        what each token of the query met. `pipeline` puts what is found in order by the stages of one of the server's
-        (docs/reranking.md), which says its own mode; hits then say what each stage gave them.
+        what each token of the query met. `mode` is hybrid unless said. `pipeline` puts what is found
+        in order by the stages of one of the server's (docs/reranking.md) and says its own mode; hits then say what each
+        stage gave them.
         """
         return self._client._send(wire.search(self.name, query, k, filter, mode, explain, pipeline))
 

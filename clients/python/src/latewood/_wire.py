@@ -304,7 +304,13 @@ def delete_documents(index: str, ids: Sequence[str], wait: bool) -> Call[Task]:
 
 
 def search(
-    index: str, query: Any, k: int, filter: Mapping[str, Any] | None, mode: Mode, explain: bool, pipeline: str | None
+    index: str,
+    query: Any,
+    k: int,
+    filter: Mapping[str, Any] | None,
+    mode: Mode | None,
+    explain: bool,
+    pipeline: str | None,
 ) -> Call[Found | list[Found]]:
     """One query, or several; in words, or as token embeddings."""
     many = False

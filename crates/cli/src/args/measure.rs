@@ -20,6 +20,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["bits", "split"])]
     pub(crate) questions: Option<PathBuf>,
 
+    /// Of feedback in --questions: only what is on this index of the server, where it had several
+    #[arg(long, value_name = "NAME", requires = "questions")]
+    pub(crate) feedback_on: Option<String>,
+
     /// Score this finished TREC run instead of searching
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["save_run", "no_exact", "bits", "per_query"])]
     pub(crate) run: Option<PathBuf>,
@@ -59,6 +63,10 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "PIPELINE")]
     pub(crate) pipeline: Option<String>,
 
+    /// Let this TREC run bring the pipeline's candidates, as another engine found them, instead of a search
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pipeline")]
+    pub(crate) candidates: Option<PathBuf>,
+
     /// Split documents into passages, as `latewood index` does; each then ranks as its best passage
     #[arg(long)]
     pub(crate) split: bool,
@@ -84,6 +92,10 @@ pub(crate) struct TuneArgs {
     /// Questions to try, as for eval, answers being of no matter [default: sentences out of the index]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) questions: Option<PathBuf>,
+
+    /// Of feedback in --questions: only what is on this index of the server, where it had several
+    #[arg(long, value_name = "NAME", requires = "questions")]
+    pub(crate) feedback_on: Option<String>,
 
     /// Fit the weights of a pipeline's metadata stage to --questions instead, and print them
     #[arg(long, value_name = "PIPELINE", requires = "questions", conflicts_with_all = ["recall", "k", "dry_run"])]

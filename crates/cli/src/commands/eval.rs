@@ -23,7 +23,7 @@ use crate::{model, output, pipeline};
 pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
     match (&own.run, &own.questions, &own.dir) {
         (Some(run), _, _) => finished(args, own, run)?,
-        (None, Some(file), _) => index(args, own, &OwnQuestions::read(file)?)?,
+        (None, Some(file), _) => index(args, own, &OwnQuestions::read(file, own.feedback_on.as_deref())?)?,
         (None, None, Some(dir)) => collection(args, own, &Collection::read(dir)?)?,
         (None, None, None) => unreachable!("clap asks for one of the two"),
     }
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args, own: &EvalArgs) -> anyhow::Result<ExitCode> {
 /// Scores a run.
 fn finished(args: &Args, own: &EvalArgs, run: &Path) -> anyhow::Result<()> {
     let judgements = match (&own.questions, &own.dir) {
-        (Some(file), _) => OwnQuestions::read(file)?.questions.judgements,
+        (Some(file), _) => OwnQuestions::read(file, own.feedback_on.as_deref())?.questions.judgements,
         (None, dir) => Collection::read_judgements(dir.as_deref().unwrap_or(Path::new(".")))?,
     };
     let run = eval::read_run(run)?;
@@ -162,6 +162,7 @@ fn options(args: &Args, own: &EvalArgs, device: Opened) -> anyhow::Result<EvalOp
     if let Some(named) = &own.pipeline {
         options.pipeline = Some(Arc::new(pipeline::load(args, pipeline::read(named)?, &device)?));
     }
+    options.candidates = own.candidates.as_deref().map(eval::read_run).transpose()?;
     options.device = Some(device);
     Ok(options)
 }

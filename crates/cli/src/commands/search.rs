@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         if own.report {
             pipeline::print(&answer.report, Some((answer.retrieved, answer.retrieve_ms)))?;
         }
-        Ok(answer.hits)
+        Ok(answer.answer.hits)
     };
     let hits = if own.path.as_deref() == Some(Path::new("-")) {
         // Kept until the answer is there.

@@ -22,14 +22,24 @@ pub(crate) fn run(args: &Args, own: &TuneArgs) -> anyhow::Result<ExitCode> {
     }
     if let (Some(named), Some(file)) = (&own.fit, &own.questions) {
         let load = |read| Ranker::new(read, &Loader { args, device: &device }).map_err(latewood::Error::from);
-        let report = eval::fit_index(&index.reader()?, &OwnQuestions::read(file)?, &pipeline::read(named)?, &load)?;
+        let report = eval::fit_index(
+            &index.reader()?,
+            &OwnQuestions::read(file, own.feedback_on.as_deref())?,
+            &pipeline::read(named)?,
+            &load,
+        )?;
         fitted(args, &report)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut options = TuneOptions::default();
     (options.recall, options.k) = (own.recall, own.k as usize);
     if let Some(file) = &own.questions {
-        options.queries = OwnQuestions::read(file)?.questions.queries.into_iter().map(|query| query.text).collect();
+        options.queries = OwnQuestions::read(file, own.feedback_on.as_deref())?
+            .questions
+            .queries
+            .into_iter()
+            .map(|query| query.text)
+            .collect();
     }
     let progress = Progress::new(args.quiet);
     let show = |done, total| progress.show("searching", "", done as u64, total as u64);

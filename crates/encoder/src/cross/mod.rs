@@ -121,7 +121,20 @@ impl CrossEncoder {
     /// # Errors
     /// When the query leaves no room for a document, or the device fails.
     pub fn score(&self, query: &str, documents: &[&str]) -> Result<Vec<f32>> {
-        let mut scores = self.logits(query, documents)?;
+        self.score_while(query, documents, &|| false)
+    }
+
+    /// [`Self::score`], as long as nobody has `stopped` it, which is asked before each batch.
+    ///
+    /// # Errors
+    /// As [`Self::score`]; [`Error::Stopped`].
+    pub fn score_while(
+        &self,
+        query: &str,
+        documents: &[&str],
+        stopped: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Vec<f32>> {
+        let mut scores = self.run(query, documents, stopped)?;
         if self.scores == Scores::Sigmoid {
             scores.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp()));
         }
@@ -133,11 +146,18 @@ impl CrossEncoder {
     /// # Errors
     /// As [`Self::score`].
     pub fn logits(&self, query: &str, documents: &[&str]) -> Result<Vec<f32>> {
+        self.run(query, documents, &|| false)
+    }
+
+    fn run(&self, query: &str, documents: &[&str], stopped: &(dyn Fn() -> bool + Sync)) -> Result<Vec<f32>> {
         let query = format!("{}{query}", self.prompt);
         let inputs = self.pairs.pairs(&query, documents, self.max_tokens)?;
         let lens: Vec<usize> = inputs.iter().map(|input| input.ids.len()).collect();
         let batches = batch::plan(&lens, self.network.budget());
         let run = |batch: &Vec<usize>| -> Result<Vec<(usize, f32)>> {
+            if stopped() {
+                return Err(Error::Stopped);
+            }
             let pairs: Vec<_> = batch.iter().map(|&pair| &inputs[pair]).collect();
             Ok(batch.iter().copied().zip(self.network.run(&pairs)?).collect())
         };

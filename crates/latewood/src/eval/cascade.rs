@@ -1,7 +1,7 @@
 //! A pipeline over judged queries: what each stage finds, what it adds, and what it costs.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use latewood_engine::{DocId, Hit};
@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::metrics::{Metrics, by_query, mean, precision};
 use super::run::Ranking;
 use super::searching::{Percentiles, Questions, rankings};
-use crate::error::Result;
+use crate::cascade::Source;
+use crate::error::{Error, Result};
 use crate::reader::{Reader, SearchOptions};
 
 /// What a stage leaves, over all queries.
@@ -52,19 +53,29 @@ struct Seen {
     ran: usize,
 }
 
-/// Asks all questions; a row for the search and for each stage. `name` says what a passage is called in the judgements.
+/// Asks all questions; a row for what brings candidates, the search or else the run `candidates`, and for each stage. `name`
+/// says what a passage is called in the judgements.
 pub(super) fn stages<'r>(
     reader: &Reader,
     ranker: &Ranker,
     questions: &Questions,
+    candidates: Option<&HashMap<String, Ranking>>,
     name: &dyn Fn(usize, DocId) -> Vec<Cow<'r, str>>,
     progress: &dyn Fn(usize),
 ) -> Result<Vec<StageMetrics>> {
     let mut seen: Vec<Seen> = Vec::new();
     let options = SearchOptions::new(usize::MAX);
+    let given = |run: &HashMap<String, Ranking>, query: &str| passages(reader, run.get(query));
+    if let Some(run) = candidates
+        && questions.queries.iter().all(|query| given(run, &query.id).is_empty())
+    {
+        return Err(Error::Candidates);
+    }
     for (at, query) in questions.queries.iter().enumerate() {
         let mut stage = 0;
-        reader.watch_pipeline(&query.text, ranker, &options, &mut |report, left| {
+        let passages = candidates.map(|run| given(run, &query.id));
+        let source = passages.as_deref().map_or(Source::Search, Source::Given);
+        reader.watch_pipeline(&query.text, source, ranker, &options, &|| false, &mut |report, left| {
             if seen.len() == stage {
                 seen.push(Seen { name: report.name.clone(), hits: Vec::new(), times: Vec::new(), ran: 0 });
             }
@@ -80,6 +91,17 @@ pub(super) fn stages<'r>(
         row
     });
     Ok(rows.collect())
+}
+
+/// The passages of the documents of a ranking that are in the index, each with its document's score.
+fn passages(reader: &Reader, ranking: Option<&Ranking>) -> Vec<(DocId, f32)> {
+    let docs = ranking.into_iter().flat_map(|ranking| &ranking.docs);
+    let of = |(name, score): &(String, f32)| {
+        let file = reader.catalog().get(name)?;
+        let score = *score;
+        Some(file.docs().map(move |doc| (DocId(doc), score)))
+    };
+    docs.filter_map(of).flatten().collect()
 }
 
 impl Seen {

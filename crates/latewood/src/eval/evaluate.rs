@@ -4,6 +4,7 @@
 //! splits documents, it ranks as its best passage does.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use serde::Serialize;
 use super::beir::{Collection, Document};
 use super::cascade::{self, StageMetrics};
 use super::metrics::{Metrics, overlap, score};
+use super::run::Ranking;
 use super::searching::{DEPTH, ModeReport, Questions, rankings, search};
 use crate::device::Opened;
 use crate::documents::{DocumentWriter, NewDocument};
@@ -50,12 +52,15 @@ pub struct EvalOptions {
     pub device: Option<Opened>,
     /// A pipeline to measure beside the modes.
     pub pipeline: Option<Arc<Ranker>>,
+    /// What brings its candidates, by query; the search that it says if none.
+    pub candidates: Option<HashMap<String, Ranking>>,
 }
 
 impl Default for EvalOptions {
     fn default() -> Self {
         let (search, modes) = (SearchOptions::new(DEPTH), Mode::ALL.to_vec());
-        Self { bits: 4, search, modes, passages: None, exact: true, index: None, device: None, pipeline: None }
+        let (passages, index, device, pipeline, candidates) = (None, None, None, None, None);
+        Self { bits: 4, search, modes, passages, exact: true, index, device, pipeline, candidates }
     }
 }
 
@@ -165,7 +170,7 @@ pub fn evaluate(
     let pipeline = options.pipeline.as_ref().map_or(Ok(Vec::new()), |ranker| {
         let total = asked + collection.questions.queries.len();
         let progress = |done| monitor(EvalEvent::Searched { done: asked + done, total });
-        cascade::stages(&reader, ranker, &collection.questions, &name, &progress)
+        cascade::stages(&reader, ranker, &collection.questions, options.candidates.as_ref(), &name, &progress)
     })?;
     let exact = exact.map(|search| {
         let name =

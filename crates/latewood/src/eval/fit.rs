@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::metrics::{by_query, mean};
 use super::searching::{Questions, rankings};
+use crate::cascade::Source;
 use crate::error::{Error, Result};
 use crate::reader::{Reader, SearchOptions};
 
@@ -114,7 +115,8 @@ fn rows(reader: &Reader, ranker: &Ranker, questions: &Questions, names: &[String
     };
     let one = |text: &str| {
         let mut last = Vec::new();
-        reader.watch_pipeline(text, ranker, &options, &mut |_, left| last = left.to_vec())?;
+        reader
+            .watch_pipeline(text, Source::Search, ranker, &options, &|| false, &mut |_, left| last = left.to_vec())?;
         // As they came to the stage: of equals, the one that was before.
         last.sort_by_key(|candidate: &Candidate| candidate.came_as);
         last.sort_by(|a, b| score(b).total_cmp(&score(a)));

@@ -5,10 +5,11 @@
 //! between. Places are written as `latewood search` prints them. Empty lines and lines that begin with `#` are passed over.
 //!
 //! Feedback reads as well, a line of `.jsonl` a [`Signal`]: `{"question": "how hot is a kiln?", "document": "pottery.md", "signal":
-//! "click"}`. What was clicked or liked more often than disliked is an answer.
+//! "click"}`. What was clicked or liked more often than disliked is an answer. Where it is of several indexes, as a server's is,
+//! one of them is meant.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -61,8 +62,7 @@ struct Line {
     /// Of feedback.
     document: Option<String>,
     signal: Option<Signal>,
-    #[serde(rename = "index")]
-    _index: Option<String>,
+    index: Option<String>,
     #[serde(rename = "time")]
     _time: Option<u64>,
 }
@@ -82,6 +82,8 @@ pub enum Signal {
 /// What was said of documents, by question, in the file's order.
 #[derive(Default)]
 struct Heard {
+    /// The indexes that it is of.
+    indexes: BTreeSet<String>,
     questions: Vec<(usize, String, BTreeMap<String, i64>)>,
     places: HashMap<String, usize>,
 }
@@ -98,11 +100,12 @@ impl Heard {
 }
 
 impl OwnQuestions {
-    /// Reads a file of questions; those without an answer are kept for what needs none ([`crate::eval::tune`]).
+    /// Reads a file of questions; those without an answer are kept for what needs none ([`crate::eval::tune`]). Of feedback
+    /// counts what is of the index called `index`, which must be said if there are several.
     ///
     /// # Errors
     /// When it does not read, or has no question; the error names the line.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path, index: Option<&str>) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let bad = |line, detail| Error::Input { file: path.into(), line, detail };
         let json = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
@@ -113,19 +116,12 @@ impl OwnQuestions {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let Line { question, answers, document, signal, .. } = match json {
+            let Line { question, answers, document, signal, index: of, .. } = match json {
                 true => serde_json::from_str(line).map_err(|e| bad(Some(number), e.to_string()))?,
                 false => {
                     let mut fields = line.split('\t').map(|field| field.trim().to_owned());
                     let question = fields.next().unwrap_or_default();
-                    Line {
-                        question,
-                        answers: fields.collect(),
-                        document: None,
-                        signal: None,
-                        _index: None,
-                        _time: None,
-                    }
+                    Line { question, answers: fields.collect(), document: None, signal: None, index: None, _time: None }
                 }
             };
             if question.trim().is_empty() {
@@ -133,13 +129,26 @@ impl OwnQuestions {
             }
             match (document, signal) {
                 (Some(document), Some(signal)) => {
-                    heard.add(number, question, document, signal);
+                    heard.indexes.extend(of.clone());
+                    if index.is_none_or(|index| of.as_deref() == Some(index)) {
+                        heard.add(number, question, document, signal);
+                    }
                     continue;
                 }
                 (None, None) => {}
                 _ => return Err(bad(Some(number), "feedback has both a document and a signal".into())),
             }
             read.add(number.to_string(), question, answers.into_iter().filter(|answer| !answer.is_empty()));
+        }
+        let names = heard.indexes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        if let Some(index) = index.filter(|index| !names.is_empty() && !heard.indexes.contains(*index)) {
+            return Err(bad(None, format!("there is no feedback on {index}, but on {names}")));
+        }
+        if index.is_none() && heard.indexes.len() > 1 {
+            return Err(bad(
+                None,
+                format!("it is feedback on several indexes ({names}): say on which (latewood eval --feedback-on NAME)"),
+            ));
         }
         for (number, question, votes) in heard.questions {
             let answers = votes.into_iter().filter(|(_, votes)| *votes > 0).map(|(document, _)| document);
@@ -279,7 +288,7 @@ pub fn evaluate_index(
     }
     let pipeline = options.pipeline.as_ref().map_or(Ok(Vec::new()), |ranker| {
         let name = |query, doc| own.name(query, reader, doc);
-        cascade::stages(reader, ranker, &own.questions, &name, &|_| {})
+        cascade::stages(reader, ranker, &own.questions, options.candidates.as_ref(), &name, &|_| {})
     })?;
     let share = |k| Some(overlap(nearest.as_ref()?, exact.as_ref()?, k));
     let not_indexed = own.answers.iter().flatten().filter(|answer| reader.catalog().get(&answer.path).is_none());
@@ -326,7 +335,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         fs::write(&path, text).unwrap();
-        OwnQuestions::read(&path)
+        OwnQuestions::read(&path, None)
     }
 
     #[test]
@@ -360,6 +369,24 @@ mod tests {
         let names: Vec<&str> = read.answers[0].iter().map(|answer| answer.name.as_str()).collect();
         assert_eq!(read.answers[0][1].path, "c.md:7");
         assert_eq!((read.questions.queries.len(), names), (1, vec!["a.md", "c.md:7"]));
+    }
+
+    #[test]
+    fn feedback_is_of_one_index() {
+        let line = |index: &str, document: &str| {
+            format!(
+                "{{\"question\": \"how hot?\", \"document\": \"{document}\", \"signal\": \"up\", \"index\": \"{index}\"}}\n"
+            )
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.jsonl");
+        fs::write(&path, line("notes", "a.md") + &line("wiki", "b.md")).unwrap();
+        let text = OwnQuestions::read(&path, None).unwrap_err().to_string();
+        assert!(text.contains("several indexes (notes, wiki)"), "{text}");
+        let wiki = OwnQuestions::read(&path, Some("wiki")).unwrap();
+        assert_eq!((wiki.answers.len(), wiki.answers[0].len(), wiki.answers[0][0].path.as_str()), (1, 1, "b.md"));
+        let text = OwnQuestions::read(&path, Some("other")).unwrap_err().to_string();
+        assert!(text.contains("no feedback on other, but on notes, wiki"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use ureq::Agent;
 
+use super::Until;
 use crate::pipeline::LlmStage;
 
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -78,15 +79,16 @@ impl Client {
         self.key.as_ref().map_or_else(|| text.into(), |key| text.replace(key.as_str(), "(the key)"))
     }
 
-    /// What the model answers, in at most `tokens`; nothing takes longer than `until`.
+    /// What the model answers, in at most `tokens`; nothing takes longer than `until` says.
     pub(crate) fn ask(
         &self,
         stage: &LlmStage,
         rules: &str,
         question: &str,
         tokens: usize,
-        until: Instant,
+        until: &Until<'_>,
     ) -> Result<String, Failed> {
+        let Until { time: until, stopped } = *until;
         let failed = |detail: &str, all| Failed { detail: self.hide(&format!("{}: {detail}", self.address)), all };
         if self.key.as_ref().is_some_and(|key| key.bytes().any(|byte| !(b' '..=b'~').contains(&byte))) {
             let detail = format!("the key in {} has characters that cannot be sent", stage.api_key_env);
@@ -110,6 +112,9 @@ impl Client {
             let time = until.saturating_duration_since(Instant::now());
             if time.is_zero() {
                 return Err(over());
+            }
+            if stopped() {
+                return Err(failed("nobody waits for an answer", true));
             }
             match self.once(&body, time.min(Duration::from_secs_f64(stage.timeout_s))) {
                 Ok(answer) => return Ok(answer),

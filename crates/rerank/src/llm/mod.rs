@@ -32,14 +32,19 @@ pub(crate) fn requests(stage: &LlmStage, candidates: usize) -> usize {
     }
 }
 
+/// Whom to ask, how, and as long as what.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) stage: &'a LlmStage,
+    pub(crate) cache: &'a Cache,
+    /// Whether nobody waits for the answers any more.
+    pub(crate) stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// What the model makes of the candidates; errors in words.
-pub(crate) fn score(
-    client: &Client,
-    stage: &LlmStage,
-    cache: &Cache,
-    query: &str,
-    candidates: &[Candidate],
-) -> Result<Given, String> {
+pub(crate) fn score(asking: &Asking<'_>, query: &str, candidates: &[Candidate]) -> Result<Given, String> {
+    let Asking { client, stage, cache, stopped } = *asking;
     if candidates.len() < 2 {
         return Ok(Given::all(candidates.iter().map(|candidate| candidate.score).collect()));
     }
@@ -48,7 +53,8 @@ pub(crate) fn score(
         return Err(format!("{needed} requests are needed, and max_requests is {}: lower top_k", stage.max_requests));
     }
     let texts: Vec<String> = candidates.iter().map(|candidate| line(&candidate.full_text(), stage.max_chars)).collect();
-    let asked = Asked { client, stage, cache, query, texts: &texts, until: Instant::now() + limit(stage) };
+    let until = Until { time: Instant::now() + limit(stage), stopped };
+    let asked = Asked { client, stage, cache, query, texts: &texts, until };
     match stage.method {
         LlmMethod::Listwise => asked.listwise(),
         LlmMethod::Pointwise => asked.pointwise(),
@@ -76,8 +82,16 @@ struct Asked<'a> {
     cache: &'a Cache,
     query: &'a str,
     texts: &'a [String],
+    until: Until<'a>,
+}
+
+/// When to stop asking.
+#[derive(Clone, Copy)]
+pub(crate) struct Until<'a> {
     /// No request begins or lasts after this.
-    until: Instant,
+    pub(crate) time: Instant,
+    /// No request begins after this has come.
+    pub(crate) stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// What became of questions.
@@ -239,7 +253,7 @@ impl Asked<'_> {
     }
 
     fn ask(&self, question: &str, tokens: usize) -> Result<String, Failed> {
-        let answer = self.client.ask(self.stage, RULES, question, tokens, self.until)?;
+        let answer = self.client.ask(self.stage, RULES, question, tokens, &self.until)?;
         Ok(thought(&answer).to_owned())
     }
 

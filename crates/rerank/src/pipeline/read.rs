@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use toml::{Table, Value};
 
 use super::{
@@ -20,6 +21,28 @@ struct Written {
     #[serde(default)]
     stages: Vec<Table>,
     budget_ms: Option<f64>,
+}
+
+/// The same in JSON, its parts unread: where they lie in the text says on which line they are.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenJson<'a> {
+    #[serde(borrow)]
+    retrieve: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    stages: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    budget_ms: Option<&'a RawValue>,
+}
+
+/// What may be wrong with a pipeline that reads.
+#[derive(Clone, Copy)]
+enum Place {
+    Stage(usize),
+    Stages,
+    /// A field of `retrieve`.
+    Retrieve(&'static str),
+    Budget,
 }
 
 impl Pipeline {
@@ -54,7 +77,7 @@ impl Pipeline {
     pub fn parse_toml(text: &str) -> Result<Self> {
         let line_of = |error: &toml::de::Error| error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let bad = |error: toml::de::Error| Error::Pipeline { line: line_of(&error), detail: error.message().into() };
-        Self::read(toml::from_str(text).map_err(bad)?, &|at| stage_line(text, at))
+        Self::read(toml::from_str(text).map_err(bad)?, &|place| toml_line(text, place))
     }
 
     /// Reads a pipeline in JSON.
@@ -62,56 +85,99 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::parse_toml`].
     pub fn parse_json(text: &str) -> Result<Self> {
-        let bad = |error: serde_json::Error| Error::Pipeline { line: Some(error.line()), detail: error.to_string() };
-        Self::read(serde_json::from_str(text).map_err(bad)?, &|_| None)
+        let json: WrittenJson<'_> = parse_at(text, 1)?;
+        // A part is a piece of the text.
+        let line_of = |part: &RawValue| {
+            let before = part.get().as_ptr().addr() - text.as_ptr().addr();
+            text[..before].matches('\n').count() + 1
+        };
+        let written = Written {
+            retrieve: json.retrieve.map_or(Ok(Retrieve::default()), |part| parse_at(part.get(), line_of(part)))?,
+            stages: json.stages.iter().map(|part| parse_at(part.get(), line_of(part))).collect::<Result<_>>()?,
+            budget_ms: json.budget_ms.map_or(Ok(None), |part| parse_at(part.get(), line_of(part)))?,
+        };
+        let place = |place| match place {
+            Place::Stage(at) => json.stages.get(at).copied(),
+            Place::Stages => json.stages.last().copied(),
+            Place::Retrieve(_) => json.retrieve,
+            Place::Budget => json.budget_ms,
+        };
+        Self::read(written, &|at| place(at).map(line_of))
     }
 
-    fn read(written: Written, line: &dyn Fn(usize) -> Option<usize>) -> Result<Self> {
+    fn read(written: Written, line: &dyn Fn(Place) -> Option<usize>) -> Result<Self> {
         let Written { retrieve, stages, budget_ms } = written;
-        let read = |(at, table)| {
-            let place = format!("stages[{at}]");
-            Stage::read(table)
-                .map_err(|detail| Error::Pipeline { line: line(at), detail: format!("{place}: {detail}") })
+        let bad = |place, detail| {
+            let detail = match place {
+                Place::Stage(at) => format!("stages[{at}]: {detail}"),
+                _ => detail,
+            };
+            Error::Pipeline { line: line(place), detail }
         };
+        let read = |(at, table)| Stage::read(table).map_err(|detail| bad(Place::Stage(at), detail));
         let stages: Vec<Stage> = stages.into_iter().enumerate().map(read).collect::<Result<_>>()?;
         let pipeline = Self { retrieve, stages, budget_ms };
-        pipeline.check().map_err(|(at, detail)| match at {
-            Some(at) => Error::Pipeline { line: line(at), detail: format!("stages[{at}]: {detail}") },
-            None => Error::Pipeline { line: None, detail },
-        })?;
+        pipeline.check().map_err(|(place, detail)| bad(place, detail))?;
         Ok(pipeline)
     }
 
-    /// What makes no sense, and in which stage.
-    fn check(&self) -> Result<(), (Option<usize>, String)> {
+    /// What makes no sense, and where.
+    fn check(&self) -> Result<(), (Place, String)> {
         const MODES: [&str; 4] = ["hybrid", "semantic", "keyword", "rerank"];
         if !MODES.contains(&self.retrieve.mode.as_str()) {
             let detail = format!("retrieve.mode is {:?}, expected one of {}", self.retrieve.mode, MODES.join(", "));
-            return Err((None, detail));
+            return Err((Place::Retrieve("mode"), detail));
         }
-        if !(1..=MAX_RETRIEVED).contains(&self.retrieve.top_n) || self.stages.len() > MAX_STAGES {
-            let detail = format!("retrieve.top_n is from 1 to {MAX_RETRIEVED}, and stages are {MAX_STAGES} at most");
-            return Err((None, detail));
+        if !(1..=MAX_RETRIEVED).contains(&self.retrieve.top_n) {
+            let detail = format!("retrieve.top_n is {}, expected 1 to {MAX_RETRIEVED}", self.retrieve.top_n);
+            return Err((Place::Retrieve("top_n"), detail));
         }
-        if self.budget_ms.is_some_and(|budget| budget.is_nan() || budget <= 0.0) {
-            return Err((None, "budget_ms is more than 0".into()));
+        if self.stages.len() > MAX_STAGES {
+            return Err((Place::Stages, format!("there are {} stages, {MAX_STAGES} at most", self.stages.len())));
+        }
+        if let Some(budget) = self.budget_ms.filter(|budget| budget.is_nan() || *budget <= 0.0) {
+            return Err((Place::Budget, format!("budget_ms is {budget}, expected more than 0")));
         }
         let mut known = HashSet::from([RETRIEVE]);
         for (at, stage) in self.stages.iter().enumerate() {
-            stage.check(&known).map_err(|detail| (Some(at), detail))?;
+            stage.check(&known).map_err(|detail| (Place::Stage(at), detail))?;
             if !known.insert(&stage.name) {
                 let detail = format!("another stage is called {:?} already: give this one a name", stage.name);
-                return Err((Some(at), detail));
+                return Err((Place::Stage(at), detail));
             }
         }
         Ok(())
     }
 }
 
-/// The line of the header of a stage.
-fn stage_line(text: &str, at: usize) -> Option<usize> {
+/// The line of TOML that is about `place`: a stage's header, or where a field is set.
+fn toml_line(text: &str, place: Place) -> Option<usize> {
+    let sets =
+        |line: &str, field: &str| line.strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with('='));
     let headers = text.lines().zip(1..).filter(|(line, _)| line.trim_start().starts_with("[[stages]]"));
-    headers.map(|(_, number)| number).nth(at)
+    let mut headers = headers.map(|(_, number)| number);
+    match place {
+        Place::Stage(at) => headers.nth(at),
+        Place::Stages => headers.last(),
+        Place::Budget => text.lines().zip(1..).find(|(line, _)| sets(line.trim(), "budget_ms")).map(|(_, at)| at),
+        Place::Retrieve(field) => {
+            let mut section = "";
+            text.lines().map(str::trim).zip(1..).find_map(|(line, number)| {
+                section = if line.starts_with('[') { line } else { section };
+                let whole = section.is_empty() && (sets(line, "retrieve") || sets(line, &format!("retrieve.{field}")));
+                (whole || section.starts_with("[retrieve]") && sets(line, field)).then_some(number)
+            })
+        }
+    }
+}
+
+/// Reads JSON that begins on the line `first`.
+fn parse_at<'a, T: Deserialize<'a>>(text: &'a str, first: usize) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        let said = error.to_string();
+        let detail = said.split(" at line ").next().unwrap_or_default().to_owned();
+        Error::Pipeline { line: Some(first + error.line().max(1) - 1), detail }
+    })
 }
 
 impl Stage {
@@ -317,7 +383,14 @@ mod tests {
         let stage = |text: &str| format!("[retrieve]\ntop_n = 10\n\n[[stages]]\n{text}\n");
         for (text, line, says) in [
             ("[retrieve]\ntop_m = 1\n".to_owned(), Some(2), "top_m"),
-            ("[retrieve]\nmode = \"magic\"\n".into(), None, "hybrid, semantic"),
+            ("[retrieve]\n\nmode = \"magic\"\n".into(), Some(3), "hybrid, semantic"),
+            ("retrieve.mode = \"magic\"\n".into(), Some(1), "hybrid, semantic"),
+            ("budget_ms = 5\nretrieve = { top_n = 0 }\n".into(), Some(2), "retrieve.top_n is 0"),
+            (
+                "[[stages]]\ntype = \"keyword\"\ntop_n = 3\n[retrieve]\ntop_n = 0\n".into(),
+                Some(5),
+                "retrieve.top_n is 0",
+            ),
             ("stages = 3".into(), Some(1), "sequence"),
             (stage("top_n = 3"), Some(4), "stages[0]: type is missing"),
             (stage("type = \"magic\""), Some(4), "expected late-interaction"),
@@ -336,13 +409,26 @@ mod tests {
             ),
             (stage("type = \"llm\"\nmodel = \"m\"\nbase_url = \"ftp://x\""), Some(4), "http://"),
             (stage("type = \"llm\"\nmodel = \"m\"\nwindow = 1"), Some(4), "window is from 2"),
-            ("budget_ms = -1".into(), None, "budget_ms"),
+            ("\nbudget_ms = -1".into(), Some(2), "budget_ms is -1"),
+            ("[[stages]]\ntype = \"keyword\"\n".repeat(99), Some(197), "there are 99 stages"),
         ] {
             let error = Pipeline::parse_toml(&text).unwrap_err();
             assert!(error.to_string().contains(says), "{error}\n{text}");
             assert!(matches!(error, Error::Pipeline { line: found, .. } if found == line), "{error:?}\n{text}");
         }
-        let error = Pipeline::parse_json("{\n\"stages\": [}").unwrap_err().to_string();
-        assert!(error.contains("line 2"), "{error}");
+        for (text, line, says) in [
+            ("{\n\"stages\": [}", 2, "expected value"),
+            ("[]", 1, "invalid"),
+            ("{\"stages\": [\n{\"type\": \"keyword\"},\n\n{\"type\": \"magic\"}]}", 4, "stages[1]: type is \"magic\""),
+            ("{\"stages\": [\n{\"type\": \"keyword\",\n\"top_n\": null}]}", 3, ""),
+            ("{\n\"retrieve\": {\"top_n\": 1,\n\"top_m\": 1}}", 3, "top_m"),
+            ("{\n\"retrieve\": {\"mode\": \"magic\"}}", 2, "hybrid, semantic"),
+            ("{\n\n\"budget_ms\": 0}", 3, "budget_ms is 0"),
+            ("{\"stages\": [],\n\"steps\": 1}", 2, "unknown field `steps`"),
+        ] {
+            let error = Pipeline::parse_json(text).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}\n{text}");
+            assert!(matches!(error, Error::Pipeline { line: found, .. } if found == Some(line)), "{error:?}\n{text}");
+        }
     }
 }

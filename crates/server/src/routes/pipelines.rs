@@ -15,10 +15,10 @@ use tracing::Instrument;
 use utoipa::ToSchema;
 
 use super::SEARCH;
-use super::search::{Found, SearchHit};
+use super::search::Found;
 use crate::error::ApiError;
 use crate::served::Served;
-use crate::state::AppState;
+use crate::state::{AppState, Work};
 
 /// The pipelines of the server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -159,6 +159,18 @@ pub(super) struct Asked {
     pub(super) report: bool,
 }
 
+impl Work {
+    /// What a pipeline mostly does.
+    pub(super) fn of(ranker: &Ranker) -> Self {
+        let any = |of: fn(&StageKind) -> bool| ranker.pipeline().stages.iter().any(|stage| of(&stage.kind));
+        match any(|kind| matches!(kind, StageKind::Llm(_))) {
+            true => Self::Waiting,
+            false if any(|kind| matches!(kind, StageKind::CrossEncoder(_))) => Self::Encoding,
+            false => Self::Searching,
+        }
+    }
+}
+
 /// Searches an index by a pipeline.
 pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) -> Result<Vec<Found>, ApiError> {
     let Asked { name, queries, options, report } = asked;
@@ -170,26 +182,13 @@ pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) ->
         return Err(ApiError::bad_request(text));
     }
     let span = tracing::info_span!("pipeline", index = served.name, pipeline = name, queries = queries.len());
-    // Models take their time: they compute where texts are encoded, and searches go on meanwhile.
-    let dear = |kind: &StageKind| matches!(kind, StageKind::CrossEncoder(_) | StageKind::Llm(_));
-    let answers: Vec<PipelineAnswer> = if ranker.pipeline().stages.iter().any(|stage| dear(&stage.kind)) {
-        let (served, count) = (served.clone(), queries.len() * ranker.pipeline().retrieve.top_n);
-        let search = move |stopped: &(dyn Fn() -> bool + Sync)| {
-            let reader = served.reader()?;
-            let one = |query: &String| match stopped() {
-                true => Err(latewood::engine::Error::Cancelled.into()),
-                false => Ok(reader.search_pipeline(query, &ranker, &options)?),
-            };
-            queries.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
-        };
-        state.encode(count, search).instrument(span).await?
-    } else {
-        let search = move |reader: &latewood::Reader| {
-            let one = |query: &String| Ok(reader.search_pipeline(query, &ranker, &options)?);
-            queries.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
-        };
-        state.read(served, search).instrument(span).await?
+    let (work, served) = (Work::of(&ranker), served.clone());
+    let search = move |stopped: &(dyn Fn() -> bool + Sync)| {
+        let reader = served.reader()?;
+        let one = |query: &String| Ok(reader.search_pipeline_while(query, &ranker, &options, stopped)?);
+        queries.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
     };
+    let answers: Vec<PipelineAnswer> = state.work(work, search).instrument(span).await?;
     for answer in &answers {
         log_failures(&name, &answer.report);
         state.metrics().pipeline(&name, &answer.report);
@@ -198,14 +197,16 @@ pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) ->
 }
 
 fn found(answer: PipelineAnswer, wanted: bool) -> Found {
-    let PipelineAnswer { hits, report, retrieved, retrieve_ms, .. } = answer;
+    let PipelineAnswer { answer, report, retrieved, retrieve_ms, .. } = answer;
     let Report { stages, mean_lift, newcomers, .. } = report;
-    let report = wanted.then(|| PipelineReport {
+    let pipeline = wanted.then(|| PipelineReport {
         retrieved,
         retrieve_ms,
         stages: stages.into_iter().map(StageFigures::from).collect(),
         mean_lift,
         newcomers,
     });
-    Found::by_pipeline(hits.into_iter().map(SearchHit::from).collect(), retrieved, report)
+    let mut found = Found::from(answer);
+    found.pipeline = pipeline;
+    found
 }

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::{RERANK, check_bytes};
 use crate::error::ApiError;
 use crate::json::{Body, or_default, whole};
-use crate::state::AppState;
+use crate::state::{AppState, Work};
 
 /// Texts to be put in order. Give `documents`, `texts`, or `index` and `ids`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -324,9 +324,15 @@ async fn by_pipeline(
     check_bytes(&texts, state.limits().text_bytes)?;
     let (ranker, encoder, name) = (super::pipelines::named(state, name)?, state.encoder().clone(), name.to_owned());
     let metrics = state.metrics().clone();
-    let rank = move |_: &(dyn Fn() -> bool + Sync)| {
+    // Late interaction encodes what is in no index.
+    let work = match Work::of(&ranker) {
+        Work::Waiting => Work::Waiting,
+        Work::Encoding | Work::Searching => Work::Encoding,
+    };
+    let span = tracing::info_span!("rerank", pipeline = name, documents = candidates.len());
+    let rank = move |stopped: &(dyn Fn() -> bool + Sync)| {
         let tokens = texts.iter().map(|text| encoder.count_tokens(text)).sum();
-        let ranked = latewood::rank_texts(&*encoder, &query, candidates, &ranker)?;
+        let ranked = latewood::rank_texts_while(&*encoder, &query, candidates, &ranker, stopped)?;
         super::pipelines::log_failures(&name, &ranked.report);
         metrics.pipeline(&name, &ranked.report);
         let scored = ranked.candidates.into_iter().map(|candidate| Scored {
@@ -337,7 +343,7 @@ async fn by_pipeline(
         });
         Ok((scored.collect(), tokens))
     };
-    state.encode(1, rank).await
+    state.work(work, rank).instrument(span).await
 }
 
 fn check_count(count: usize, most: usize) -> Result<(), ApiError> {

@@ -52,16 +52,13 @@ pub(crate) struct SearchRequest {
     /// $not, $ne, $gt, $lt, $lte, $in, $nin, $exists.
     #[schema(value_type = Option<FilterSchema>)]
     filter: Option<Map<String, Value>>,
-    /// How to find passages.
-    #[serde(default, deserialize_with = "or_default")]
-    #[schema(nullable)]
-    mode: Mode,
+    /// How to find passages; hybrid unless said. A pipeline says it itself.
+    mode: Option<Mode>,
     /// Whether hits say which token of the passage each token of the query met.
     #[serde(default, deserialize_with = "or_default")]
     #[schema(nullable)]
     explain: bool,
-    /// Put what is found in order by the stages of this pipeline, which says its own mode; `/v1/pipelines` lists them. Queries
-    /// are then in words.
+    /// Put what is found in order by the stages of this pipeline; `/v1/pipelines` lists them. Queries are then in words.
     pipeline: Option<String>,
     /// Whether the answer says what the stages of the pipeline did.
     #[serde(default, deserialize_with = "or_default")]
@@ -73,7 +70,7 @@ impl SearchRequest {
     /// For a query in words, otherwise as usual.
     pub(crate) fn of(query: String, k: usize, filter: Option<Map<String, Value>>) -> Self {
         let (queries, embeddings, embeddings_batch) = (None, None, None);
-        let (mode, explain, pipeline, report) = (Mode::default(), false, None, false);
+        let (mode, explain, pipeline, report) = (None, false, None, false);
         let (query, k) = (Some(query), Some(k));
         Self { query, queries, embeddings, embeddings_batch, k, filter, mode, explain, pipeline, report }
     }
@@ -137,19 +134,12 @@ pub(crate) struct Found {
     timings_ms: TimingsMs,
     /// What a pipeline did, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pipeline: Option<PipelineReport>,
+    pub(super) pipeline: Option<PipelineReport>,
 }
 
-impl Found {
-    /// By a pipeline, which has times of its own.
-    pub(super) fn by_pipeline(hits: Vec<SearchHit>, candidates: usize, pipeline: Option<PipelineReport>) -> Self {
-        let timings_ms = TimingsMs::default();
-        Self { hits, candidates, rescored: 0, exact_among_candidates: false, timings_ms, pipeline }
-    }
-}
-
-/// Milliseconds in each stage; zero where a pipeline searched; of several queries, encoding is that of all together.
-#[derive(Debug, Default, Serialize, ToSchema)]
+/// Milliseconds in each stage of the search, which a pipeline's stages come after; of several queries, encoding is that of all
+/// together.
+#[derive(Debug, Serialize, ToSchema)]
 struct TimingsMs {
     encode: f64,
     centroids: f64,
@@ -324,7 +314,7 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         return Err(ApiError::bad_request(format!("k is {k}: it must be between 1 and {most}")));
     }
     let mut options = SearchOptions::new(k);
-    request.mode.set(&mut options);
+    request.mode.unwrap_or_default().set(&mut options);
     options.explain = request.explain;
     if let Some(filter) = request.filter {
         // Patterns may take a while to compile.
@@ -338,6 +328,10 @@ pub(crate) async fn run(state: &AppState, index: &str, request: SearchRequest) -
         return Err(ApiError::bad_request(text));
     }
     if let Some(name) = request.pipeline {
+        if request.mode.is_some() {
+            let text = format!("pipeline {name:?} says how it searches: leave \"mode\" out, or give another pipeline");
+            return Err(ApiError::bad_request(text));
+        }
         let (queries, one) = match (request.query, request.queries) {
             (Some(query), None) => (vec![query], true),
             (None, Some(queries)) => (queries, false),
