@@ -135,8 +135,8 @@ impl Pipeline {
         if self.stages.len() > MAX_STAGES {
             return Err((Place::Stages, format!("there are {} stages, {MAX_STAGES} at most", self.stages.len())));
         }
-        if let Some(budget) = self.budget_ms.filter(|budget| budget.is_nan() || *budget <= 0.0) {
-            return Err((Place::Budget, format!("budget_ms is {budget}, expected more than 0")));
+        if let Some(budget) = self.budget_ms.filter(|budget| !budget.is_finite() || *budget <= 0.0) {
+            return Err((Place::Budget, format!("budget_ms is {budget}, expected a number over 0")));
         }
         let mut known = HashSet::from([RETRIEVE]);
         for (at, stage) in self.stages.iter().enumerate() {
@@ -410,6 +410,7 @@ mod tests {
             (stage("type = \"llm\"\nmodel = \"m\"\nbase_url = \"ftp://x\""), Some(4), "http://"),
             (stage("type = \"llm\"\nmodel = \"m\"\nwindow = 1"), Some(4), "window is from 2"),
             ("\nbudget_ms = -1".into(), Some(2), "budget_ms is -1"),
+            ("budget_ms = inf".into(), Some(1), "budget_ms is inf"),
             ("[[stages]]\ntype = \"keyword\"\n".repeat(99), Some(197), "there are 99 stages"),
         ] {
             let error = Pipeline::parse_toml(&text).unwrap_err();
