@@ -93,6 +93,16 @@ fn bad_pipelines_are_named_before_anything_is_indexed() {
 }
 
 #[test]
+fn editors_get_a_schema() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed = run(dir.path(), &["rerank", "--schema"]);
+    let schema: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(schema["properties"]["stages"]["items"]["oneOf"].as_array().unwrap().len(), 6);
+    let refused = run(dir.path(), &["rerank"]);
+    assert!(refused.code == 2 && refused.stderr.contains("<QUERY>"), "{}", refused.stderr);
+}
+
+#[test]
 fn texts_are_put_in_order() {
     let texts = "fog over the river\nthe kiln is hot, 1280 degrees\n\nbees in winter\n";
     let got = rerank(texts, &["how hot is a kiln?", "-k", "2"]);

@@ -349,7 +349,8 @@ pub(crate) struct SearchArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct RerankArgs {
     /// What they are to answer
-    pub(crate) query: String,
+    #[arg(required_unless_present = "schema")]
+    pub(crate) query: Option<String>,
 
     /// The texts [default: standard input]
     #[arg(value_hint = ValueHint::FilePath)]
@@ -371,6 +372,10 @@ pub(crate) struct RerankArgs {
     /// Say what the stages are going to cost, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// Print the JSON Schema of pipelines, for editors
+    #[arg(long, exclusive = true)]
+    pub(crate) schema: bool,
 
     #[command(flatten)]
     pub(crate) encoder: EncoderArgs,

@@ -43,7 +43,12 @@ struct Lines {
 }
 
 pub(crate) fn run(args: &Args, own: &RerankArgs) -> anyhow::Result<ExitCode> {
-    if own.query.trim().is_empty() {
+    if own.schema {
+        writeln!(io::stdout(), "{:#}", Pipeline::schema())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let query = own.query.as_deref().unwrap_or_default();
+    if query.trim().is_empty() {
         return Err(latewood::Error::EmptyQuery.into());
     }
     let read = own.pipeline.as_deref().map(pipeline::read).transpose()?;
@@ -55,7 +60,7 @@ pub(crate) fn run(args: &Args, own: &RerankArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let encoder = model::load(args, &own.encoder, None, &device)?;
-    let Ranked { mut candidates, report, .. } = latewood::rank_texts(&*encoder, &own.query, candidates, &ranker)?;
+    let Ranked { mut candidates, report, .. } = latewood::rank_texts(&*encoder, query, candidates, &ranker)?;
     candidates.truncate(own.k.map_or(usize::MAX, |k| k as usize));
     if own.report {
         pipeline::print(&report, None)?;

@@ -15,9 +15,11 @@
 //! ```
 
 mod read;
+mod schema;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
@@ -44,14 +46,16 @@ pub struct Pipeline {
 }
 
 /// What the search brings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retrieve {
     /// As the search has it: hybrid, semantic, keyword or rerank.
     #[serde(default = "hybrid")]
+    #[schemars(extend("enum" = ["hybrid", "semantic", "keyword", "rerank"]))]
     pub mode: String,
     /// How many.
     #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = MAX_RETRIEVED))]
     pub top_n: usize,
 }
 
@@ -110,19 +114,19 @@ pub enum StageKind {
 }
 
 /// See [`StageKind::LateInteraction`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LateInteractionStage {}
 
 /// See [`StageKind::Keyword`].
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct KeywordStage {}
 
 /// See [`StageKind::CrossEncoder`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CrossEncoderStage {
@@ -131,7 +135,7 @@ pub struct CrossEncoderStage {
 }
 
 /// See [`StageKind::Llm`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LlmStage {
@@ -142,33 +146,42 @@ pub struct LlmStage {
     pub model: String,
     /// Where it is asked, up to `/v1`; `OPENAI_BASE_URL`, or else OpenAI's, unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://"))]
     pub base_url: Option<String>,
     /// The environment's variable that holds the key. It is not sent where there is none.
     #[serde(default = "api_key")]
     pub api_key_env: String,
     /// Candidates of one listwise request.
     #[serde(default = "twenty")]
+    #[schemars(range(min = 2, max = 100))]
     pub window: usize,
     /// How far the next window is from the last; half of one unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
     pub step: Option<usize>,
     /// Requests at a time.
     #[serde(default = "four")]
+    #[schemars(range(min = 1, max = 64))]
     pub concurrency: usize,
     /// Seconds that one request may take.
     #[serde(default = "thirty")]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 3600.0))]
     pub timeout_s: f64,
     /// Tries after the first, where the endpoint is busy or fails.
     #[serde(default = "two")]
+    #[schemars(range(max = 10))]
     pub retries: u32,
     /// Seconds that all requests of a query may take.
     #[serde(default = "minute")]
+    #[schemars(extend("exclusiveMinimum" = 0), range(max = 3600.0))]
     pub max_seconds: f64,
     /// Requests of one query, retries not counted.
     #[serde(default = "hundred")]
+    #[schemars(range(min = 1))]
     pub max_requests: usize,
     /// Characters of a candidate that are read.
     #[serde(default = "characters")]
+    #[schemars(range(min = 1))]
     pub max_chars: usize,
     /// What else a request says, in the words of the endpoint; in place of `temperature = 0` and `max_tokens` where it says
     /// `temperature`, `max_tokens` or `max_completion_tokens`: models that think before they answer want more, or refuse the
@@ -206,7 +219,7 @@ fn characters() -> usize {
 }
 
 /// How a language model is asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum LlmMethod {
@@ -220,7 +233,7 @@ pub enum LlmMethod {
 }
 
 /// See [`StageKind::Metadata`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MetadataStage {
@@ -239,7 +252,7 @@ fn one() -> f32 {
 }
 
 /// How values of any size are made comparable.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Normalise {
@@ -255,7 +268,7 @@ pub enum Normalise {
 }
 
 /// Something known of a candidate, and what it counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Signal {
@@ -272,6 +285,7 @@ pub struct Signal {
     pub field: Option<String>,
     /// Of recency: days after which it counts half.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub half_life_days: Option<f64>,
     /// Of trust: what each value of the field counts, from 0 to 1.
     #[serde(default)]
@@ -281,11 +295,12 @@ pub struct Signal {
     pub default: f32,
     /// Of length: words that are best.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub ideal: Option<f32>,
 }
 
 /// What is known of a candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SignalKind {
@@ -304,7 +319,7 @@ pub enum SignalKind {
 }
 
 /// See [`StageKind::Fusion`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FusionStage {
@@ -312,6 +327,7 @@ pub struct FusionStage {
     #[serde(default)]
     pub method: FusionMethod,
     /// The stages whose scores count; `retrieve` is what candidates came with.
+    #[schemars(length(min = 1))]
     pub of: Vec<String>,
     /// What each counts; all alike unless said.
     #[serde(default)]
@@ -329,7 +345,7 @@ fn sixty() -> f32 {
 }
 
 /// How scores become one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FusionMethod {

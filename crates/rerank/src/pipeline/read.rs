@@ -27,6 +27,9 @@ struct Written {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenJson<'a> {
+    /// What editors check it by.
+    #[serde(rename = "$schema")]
+    _schema: Option<String>,
     #[serde(borrow)]
     retrieve: Option<&'a RawValue>,
     #[serde(default, borrow)]
