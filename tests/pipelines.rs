@@ -95,7 +95,8 @@ fn bad_pipelines_are_named_before_anything_is_indexed() {
 #[test]
 fn editors_get_a_schema() {
     let dir = tempfile::tempdir().unwrap();
-    let printed = run(dir.path(), &["rerank", "--schema"]);
+    // Whatever else is settled.
+    let printed = run(dir.path(), &["rerank", "--schema", "--model", "elsewhere"]);
     let schema: Value = serde_json::from_str(&printed.stdout).unwrap();
     assert_eq!(schema["properties"]["stages"]["items"]["oneOf"].as_array().unwrap().len(), 6);
     let refused = run(dir.path(), &["rerank"]);
@@ -178,6 +179,23 @@ fn candidates_may_come_from_another_engine() {
     assert!(refused.code == 2 && refused.stderr.contains("none of the candidates"), "{}", refused.stderr);
 }
 
+/// A run of questions names answers as their file does.
+#[test]
+fn candidates_of_own_questions_are_the_passages_that_they_name() {
+    let dir = documents();
+    fs::write(dir.path().join("p.toml"), "[[stages]]\ntype = \"late-interaction\"\n").unwrap();
+    fs::write(dir.path().join("q.tsv"), "how hot does the kiln get?\t./guide/kiln.md:1-99\n").unwrap();
+    fs::write(dir.path().join(".latewoodignore"), "p.toml\nq.tsv\nk.run\n").unwrap();
+    assert_eq!(run(dir.path(), &["index"]).code, 0);
+    let eval = ["eval", "--questions", "q.tsv", "--mode", "keyword", "--json"];
+    let saved = run(dir.path(), &[&eval[..], &["--save-run", "k.run"]].concat());
+    assert_eq!(saved.code, 0, "{}", saved.stderr);
+    assert!(fs::read_to_string(dir.path().join("k.run")).unwrap().contains("./guide/kiln.md:1-99"));
+    let report = run(dir.path(), &[&eval[..], &["--pipeline", "p.toml", "--candidates", "k.run"]].concat());
+    let report = report.json().remove(0);
+    assert_eq!(report["pipeline"][0]["recall"], 1.0, "{report}");
+}
+
 #[test]
 fn a_server_has_the_pipelines_it_was_given() {
     let dir = documents();
@@ -210,6 +228,14 @@ fn a_server_has_the_pipelines_it_was_given() {
             .body
             .contains("latewood_pipeline_stage_seconds_count{pipeline=\"mine\",stage=\"cross-encoder\"}")
     );
+    for name in ["candidates", "kept", "best_score", "median_score"] {
+        let counted = format!("latewood_pipeline_stage_{name}_count{{pipeline=\"mine\",stage=\"late-interaction\"}} 2");
+        assert!(server.get("/metrics").body.contains(&counted), "{counted}");
+    }
+    let request = json!({ "query": "how hot is a kiln", "documents": ["fog", "the kiln is hot"], "pipeline": "mine", "report": true });
+    let ranked = server.post("/v2/rerank", &request).json();
+    assert_eq!(ranked["pipeline"]["stages"].as_array().unwrap().len(), 4, "{ranked}");
+    assert!(ranked["failed"].is_null() && found["failed"].is_null());
     // The search's own times are there, as without a pipeline.
     let ms = |name: &str| again["timings_ms"][name].as_f64().unwrap();
     assert!(ms("keywords") > 0.0 && ms("encode") > 0.0 && again["candidates"].as_u64() > Some(0), "{again}");
@@ -271,6 +297,16 @@ fn waiting_for_a_language_model_keeps_nobody_else_and_ends_with_its_client() {
         stream.write_all((head + &answer).as_bytes()).unwrap();
     }
     assert!(accept(&model, Duration::from_millis(500)).is_none(), "a question for nobody");
+    // Where it fails, the answer says so, with the old order.
+    let told = std::thread::scope(|scope| {
+        let answer = scope.spawn(|| server.post_text("/v1/search", &request).json());
+        let mut stream = accept(&model, patience).expect("a question");
+        stream.write_all(b"HTTP/1.1 401 no\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+        drop(stream);
+        answer.join().unwrap()
+    });
+    assert_eq!((&told["failed"], told["pipeline"].is_null()), (&json!(["llm"]), true), "{told}");
+    assert!(!told["hits"].as_array().unwrap().is_empty());
     // For somebody there is a second.
     let client = ask();
     let mut first = accept(&model, patience).expect("a question");

@@ -13,6 +13,7 @@ use latewood::rerank::{Models, Pipeline, Ranker, Report};
 use crate::args::Args;
 #[cfg(feature = "hub")]
 use crate::hub;
+use crate::output;
 
 /// The pipeline of that name or in that file.
 pub(crate) fn read(named: &str) -> anyhow::Result<Pipeline> {
@@ -53,6 +54,14 @@ impl Models for Loader<'_> {
         }
         Err("there is no such folder, and a model of the Hugging Face hub is called OWNER/NAME or OWNER/NAME@REVISION"
             .into())
+    }
+}
+
+/// Says which stages failed, whatever else is said: the order is not what was asked for.
+pub(crate) fn warn(report: &Report) {
+    for stage in report.stages.iter().filter(|stage| stage.failed) {
+        let note = stage.note.as_deref().unwrap_or_default();
+        output::note(false, &format!("warning: stage {}: {}", stage.name, output::printable(note)));
     }
 }
 

@@ -1,13 +1,13 @@
 //! Searching by a pipeline: what the search finds, put in order by stages ([`latewood_rerank`]).
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use latewood_encoder::Encoder;
 use latewood_engine::{DocId, Prefilter, QueryEmbeddings, SearchParams};
 use latewood_rerank::{
-    Candidate, Context, Distribution, RETRIEVE, Ranked, Ranker, Report, Scorers, StageKind, StageReport,
+    Candidate, Distribution, Host, RETRIEVE, Ranked, Ranker, Report, Scorers, StageKind, StageReport,
 };
 use serde::Serialize;
 
@@ -62,26 +62,26 @@ impl Reader {
     /// # Errors
     /// As [`Reader::search`], and when a stage fails.
     pub fn search_pipeline(&self, query: &str, ranker: &Ranker, options: &SearchOptions) -> Result<PipelineAnswer> {
-        self.search_pipeline_while(query, ranker, options, &|| false)
+        self.search_pipeline_for(query, ranker, options, &Host::default())
     }
 
-    /// [`Reader::search_pipeline`], as long as nobody has `stopped` it.
+    /// [`Reader::search_pipeline`], run as `host` says.
     ///
     /// # Errors
     /// As [`Reader::search_pipeline`]; the pipeline's `Stopped`.
-    pub fn search_pipeline_while(
+    pub fn search_pipeline_for(
         &self,
         query: &str,
         ranker: &Ranker,
         options: &SearchOptions,
-        stopped: &(dyn Fn() -> bool + Sync),
+        host: &Host<'_>,
     ) -> Result<PipelineAnswer> {
-        self.watch_pipeline(query, Source::Search, ranker, options, stopped, &mut |_, _| {})
+        self.watch_pipeline(query, Source::Search, ranker, options, host, &mut |_, _| {})
     }
 
     /// [`Reader::search_pipeline`] of passages that something else has found, with its scores, best first: the pipeline's
     /// `retrieve` says how many of them count, and nothing else. Those that are not in the index are left out, and those that
-    /// the filter does not allow.
+    /// the filter does not allow; each counts once.
     ///
     /// # Errors
     /// When the query is empty or too long, a score is no number, or a stage fails.
@@ -92,7 +92,7 @@ impl Reader {
         ranker: &Ranker,
         options: &SearchOptions,
     ) -> Result<PipelineAnswer> {
-        self.watch_pipeline(query, Source::Given(passages), ranker, options, &|| false, &mut |_, _| {})
+        self.watch_pipeline(query, Source::Given(passages), ranker, options, &Host::default(), &mut |_, _| {})
     }
 
     /// [`Reader::search_pipeline`] or [`Reader::rank_passages`]; `watch` sees what comes and what each stage leaves.
@@ -102,7 +102,7 @@ impl Reader {
         source: Source<'_>,
         ranker: &Ranker,
         options: &SearchOptions,
-        stopped: &(dyn Fn() -> bool + Sync),
+        host: &Host<'_>,
         watch: &mut dyn FnMut(&StageReport, &[Candidate]),
     ) -> Result<PipelineAnswer> {
         let start = Instant::now();
@@ -133,9 +133,11 @@ impl Reader {
         first.ms = retrieve_ms;
         first.scores = Distribution::of(&candidates.iter().map(|candidate| candidate.score).collect::<Vec<_>>());
         watch(&first, &candidates);
-        let context = Context { scorers: &OfIndex { reader: self, rows: rows.first() }, stopped };
-        let Ranked { mut candidates, report, .. } = ranker.rank_watched(query, candidates, &context, watch)?;
+        let scorers = OfIndex { reader: self, rows: rows.first() };
+        let Ranked { mut candidates, mut report, .. } =
+            ranker.rank_watched(query, candidates, &scorers, host, watch)?;
         candidates.truncate(options.k);
+        report.finish(&candidates);
         let left = candidates
             .iter()
             .filter_map(|candidate| Some(Found { score: candidate.score, ..*came.get(candidate.came_as)? }));
@@ -156,7 +158,8 @@ impl Reader {
             Prefilter::Only(only) => only.contains(doc.0),
             _ => true,
         };
-        let known = passages.iter().filter(|(doc, _)| self.find(*doc).is_some() && may(*doc));
+        let mut seen = HashSet::new();
+        let known = passages.iter().filter(|(doc, _)| self.find(*doc).is_some() && may(*doc) && seen.insert(*doc));
         let ranked = known.map(|&(doc, score)| Found { doc, score, semantic: None, keyword: None });
         let hits: Vec<Found> = ranked.take(options.k).collect();
         Ranking { candidates: hits.len(), hits, ..Ranking::default() }
@@ -215,31 +218,30 @@ impl Scorers for OfIndex<'_> {
 /// # Errors
 /// When a stage fails.
 pub fn rank_texts(encoder: &dyn Encoder, query: &str, candidates: Vec<Candidate>, ranker: &Ranker) -> Result<Ranked> {
-    rank_texts_while(encoder, query, candidates, ranker, &|| false)
+    rank_texts_for(encoder, query, candidates, ranker, &Host::default())
 }
 
-/// [`rank_texts`], as long as nobody has `stopped` it.
+/// [`rank_texts`], run as `host` says.
 ///
 /// # Errors
 /// As [`rank_texts`]; the pipeline's `Stopped`, or the engine's `Cancelled`.
-pub fn rank_texts_while(
+pub fn rank_texts_for(
     encoder: &dyn Encoder,
     query: &str,
     candidates: Vec<Candidate>,
     ranker: &Ranker,
-    stopped: &(dyn Fn() -> bool + Sync),
+    host: &Host<'_>,
 ) -> Result<Ranked> {
     if query.trim().is_empty() {
         return Err(Error::EmptyQuery);
     }
-    let scorers = OfTexts { encoder, rows: OnceCell::new(), stopped };
-    let context = Context { scorers: &scorers, stopped };
-    Ok(ranker.rank_watched(query, candidates, &context, &mut |_, _| {})?)
+    let scorers = OfTexts { encoder, rows: OnceLock::new(), stopped: host.stopped };
+    Ok(ranker.rank_watched(query, candidates, &scorers, host, &mut |_, _| {})?)
 }
 
 struct OfTexts<'a> {
     encoder: &'a dyn Encoder,
-    rows: OnceCell<QueryEmbeddings>,
+    rows: OnceLock<QueryEmbeddings>,
     stopped: &'a (dyn Fn() -> bool + Sync),
 }
 

@@ -49,7 +49,7 @@ mod texts;
 pub mod vectors;
 
 pub use budget::{Budget, Tuned};
-pub use cascade::{PipelineAnswer, StageScores, rank_texts, rank_texts_while};
+pub use cascade::{PipelineAnswer, StageScores, rank_texts, rank_texts_for};
 pub use catalog::{Catalog, FileRecord, Files, FilesIter, Metadata, PassageRecord, SkippedRecord, Source};
 pub use documents::{Committed, Content, DocumentWriter, NewDocument, Put};
 pub use error::{Error, Result};

@@ -36,7 +36,9 @@ impl Cost {
 
     /// It was left out for what it costs: what was dear is tried again by and by.
     pub(crate) fn left_out(&self) {
-        self.recent().iter_mut().for_each(|ms| *ms *= 0.98);
+        let ms = self.ms();
+        // One is forgotten sooner than several.
+        *self.recent() = vec![0.98 * ms];
     }
 }
 
@@ -81,5 +83,8 @@ mod tests {
         assert_eq!(cost.ms(), 900.0);
         (0..35).for_each(|_| cost.left_out());
         assert!(cost.ms() < 450.0);
+        // Still dear: twice it was tried.
+        (0..2).for_each(|_| cost.measured(900.0));
+        assert_eq!(cost.ms(), 900.0);
     }
 }

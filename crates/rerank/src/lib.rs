@@ -47,5 +47,5 @@ pub use pipeline::{
     CrossEncoderStage, FusionMethod, FusionStage, KeywordStage, LateInteractionStage, LlmMethod, LlmStage,
     MetadataStage, Normalise, Pipeline, RETRIEVE, Retrieve, Signal, SignalKind, Stage, StageKind,
 };
-pub use ranker::{Context, Models, Ranked, Ranker, Scorers};
+pub use ranker::{Host, Models, Ranked, Ranker, Room, Scorers};
 pub use report::{Distribution, Estimate, Report, StageReport};

@@ -1,7 +1,7 @@
 //! Running a pipeline.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use latewood_encoder::CrossEncoder;
 
@@ -16,7 +16,7 @@ use crate::report::{Distribution, Estimate, Report, StageReport};
 use crate::stages::{fusion, signals};
 
 /// What stages need of an index, or of an encoder where there is none. Errors are in words.
-pub trait Scorers {
+pub trait Scorers: Sync {
     /// MaxSim of `query` with each candidate.
     ///
     /// # Errors
@@ -35,19 +35,49 @@ pub trait Scorers {
     fn keywords(&self, query: &str, candidates: &[Candidate]) -> Result<Vec<f32>, String>;
 }
 
-/// What a run of a pipeline goes by, beside the candidates.
+/// Does some work when there is room for it.
+pub type Room<'a> = dyn Fn(&mut (dyn FnMut() + Send)) + Send + Sync + 'a;
+
+/// What a program that runs pipelines for others has to say: nothing, by default.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// What stages ask.
-    pub scorers: &'a dyn Scorers,
+pub struct Host<'a> {
     /// Whether nobody waits for the end any more; asked between stages, batches of a network, and requests.
     pub stopped: &'a (dyn Fn() -> bool + Sync),
+    /// Room for a network to run over texts; stages that wait for others do not ask for it.
+    pub room: &'a Room<'a>,
+    /// When nobody waits any more: stages that wait for others end before, and the old order is the answer.
+    pub until: Option<Instant>,
 }
 
-impl std::fmt::Debug for Context<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Context")
+impl Default for Host<'_> {
+    fn default() -> Self {
+        Self { stopped: &|| false, room: &|work| work(), until: None }
     }
+}
+
+impl Host<'_> {
+    /// What `work` gives, when there is room for it.
+    fn in_room<T: Send>(&self, work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+        let (mut work, mut done) = (Some(work), None);
+        (self.room)(&mut || done = work.take().map(|work| work()));
+        done.unwrap_or_else(|| Err("there was no room for it".into()))
+    }
+}
+
+impl std::fmt::Debug for Host<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Host")
+    }
+}
+
+/// One run of a pipeline.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    query: &'a str,
+    scorers: &'a dyn Scorers,
+    host: &'a Host<'a>,
+    /// When a stage that waits for others is to end: the pipeline's budget or the host's time is over.
+    until: Option<Instant>,
 }
 
 /// Loads the models that stages name. Errors are in words.
@@ -89,11 +119,13 @@ pub(crate) struct Given {
     pub(crate) scores: Vec<f32>,
     pub(crate) cached: usize,
     pub(crate) note: Option<String>,
+    /// Whether that is because something failed.
+    pub(crate) failed: bool,
 }
 
 impl Given {
     pub(crate) fn all(scores: Vec<f32>) -> Self {
-        Self { scores, cached: 0, note: None }
+        Self { scores, cached: 0, note: None, failed: false }
     }
 }
 
@@ -104,6 +136,18 @@ impl std::fmt::Debug for Ranker {
 }
 
 impl Ranker {
+    /// One that only says what stages are going to cost: no model is loaded, and stages that have one fail.
+    pub fn unloaded(pipeline: Pipeline) -> Self {
+        let load = |stage: &Stage| Loaded {
+            cost: Cost::new(usual_ms(&stage.kind)),
+            cross_encoder: None,
+            #[cfg(feature = "llm")]
+            llm: None,
+        };
+        let stages = pipeline.stages.iter().map(load).collect();
+        Self { pipeline, stages, cache: Cache::new() }
+    }
+
     /// Loads the models of `pipeline`.
     ///
     /// # Errors
@@ -151,7 +195,14 @@ impl Ranker {
             let requests = requests(&stage.kind, entering);
             let units = if matches!(stage.kind, StageKind::Llm(_)) { requests } else { entering };
             let (name, ms) = (stage.name.clone(), loaded.cost.ms() * units as f64);
-            Estimate { name, candidates: entering, ms, requests, dropped: false }
+            Estimate {
+                name,
+                candidates: entering,
+                ms,
+                requests,
+                dropped: false,
+                refused: refused(&stage.kind, requests),
+            }
         };
         let mut estimates: Vec<Estimate> = self.pipeline.stages.iter().zip(&self.stages).map(of).collect();
         let ms: Vec<f64> = estimates.iter().map(|estimate| estimate.ms).collect();
@@ -167,10 +218,10 @@ impl Ranker {
     /// When a candidate comes with a score that is no number. When a stage fails or gives such scores, but for language
     /// models: their stage passes its input on in the old order, and the report says so.
     pub fn rank(&self, query: &str, candidates: Vec<Candidate>, scorers: &dyn Scorers) -> Result<Ranked> {
-        self.rank_watched(query, candidates, &Context { scorers, stopped: &|| false }, &mut |_, _| {})
+        self.rank_watched(query, candidates, scorers, &Host::default(), &mut |_, _| {})
     }
 
-    /// [`Ranker::rank`], as long as anybody waits; `watch` sees what each stage left.
+    /// [`Ranker::rank`] as `host` says; `watch` sees what each stage left.
     ///
     /// # Errors
     /// As [`Ranker::rank`]; [`Error::Stopped`] where nobody waits any more.
@@ -178,9 +229,13 @@ impl Ranker {
         &self,
         query: &str,
         mut candidates: Vec<Candidate>,
-        context: &Context<'_>,
+        scorers: &dyn Scorers,
+        host: &Host<'_>,
         watch: &mut dyn FnMut(&StageReport, &[Candidate]),
     ) -> Result<Ranked> {
+        let budget = self.pipeline.budget_ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok());
+        let budget = budget.and_then(|budget| Instant::now().checked_add(budget));
+        let run = Run { query, scorers, host, until: budget.into_iter().chain(host.until).min() };
         let came: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
         numbers(&candidates, &came).map_err(|detail| Error::Stage { stage: RETRIEVE.into(), detail })?;
         for (place, candidate) in candidates.iter_mut().enumerate() {
@@ -200,10 +255,10 @@ impl Ranker {
                 }
                 _ => None,
             };
-            if (context.stopped)() {
+            if (host.stopped)() {
                 return Err(Error::Stopped);
             }
-            let done = self.run_stage(at, query, &mut candidates, context, skipped)?;
+            let done = self.run_stage(at, run, &mut candidates, skipped)?;
             if clear.is_none() && is_clear(stage, &done) {
                 clear = Some(stage.name.clone());
             }
@@ -218,9 +273,8 @@ impl Ranker {
     fn run_stage(
         &self,
         at: usize,
-        query: &str,
+        run: Run<'_>,
         candidates: &mut Vec<Candidate>,
-        context: &Context<'_>,
         skipped: Option<String>,
     ) -> Result<StageReport> {
         let stage = &self.pipeline.stages[at];
@@ -228,21 +282,22 @@ impl Ranker {
         let mut report = StageReport { name: stage.name.clone(), candidates: candidates.len(), ..Default::default() };
         let before: Vec<usize> = candidates.iter().map(|candidate| candidate.came_as).collect();
         if skipped.is_none() {
-            if let Some(Err(error)) = self.stages[at].cross_encoder.as_ref().map(|model| model.check_query(query)) {
+            if let Some(Err(error)) = self.stages[at].cross_encoder.as_ref().map(|model| model.check_query(run.query)) {
                 return Err(Error::QueryTooLong { stage: stage.name.clone(), detail: error.to_string() });
             }
             let start = Instant::now();
-            let given = self.score(at, query, candidates, context).and_then(|given| sound(stage, candidates, given));
+            let given = self.score(at, run, candidates).and_then(|given| sound(stage, candidates, given));
             report.ms = start.elapsed().as_secs_f64() * 1e3;
-            if (context.stopped)() {
-                // What came of half a stage is nothing to learn from.
+            if (run.host.stopped)() {
+                // The whole of it takes longer than that: one that nobody waits for is dear.
+                self.learn(at, &report, run.scorers, true);
                 return Err(Error::Stopped);
             }
             let given = match given {
                 Ok(given) => given,
                 Err(detail) if matches!(stage.kind, StageKind::Llm(_)) => {
                     // Waiting for nothing costs, too.
-                    self.learn(at, &report, context.scorers);
+                    self.learn(at, &report, run.scorers, false);
                     report.note = Some(format!("failed, the order stays: {detail}"));
                     report.failed = true;
                     Given::all(Vec::new())
@@ -250,9 +305,9 @@ impl Ranker {
                 Err(detail) => return Err(Error::Stage { stage: stage.name.clone(), detail }),
             };
             if !given.scores.is_empty() {
-                (report.failed, report.note) = (given.note.is_some(), given.note);
+                (report.failed, report.note) = (given.failed, given.note);
                 report.cached = given.cached;
-                self.learn(at, &report, context.scorers);
+                self.learn(at, &report, run.scorers, false);
                 report.scores = Distribution::of(&given.scores);
                 order(stage, candidates, &given.scores);
             }
@@ -266,45 +321,49 @@ impl Ranker {
         Ok(report)
     }
 
-    fn learn(&self, at: usize, report: &StageReport, scorers: &dyn Scorers) {
+    /// What a stage took; or, if it was stopped, what it takes `at_least`.
+    fn learn(&self, at: usize, report: &StageReport, scorers: &dyn Scorers, at_least: bool) {
         let stage = &self.pipeline.stages[at];
         if matches!(stage.kind, StageKind::LateInteraction(_)) && !scorers.is_stored() {
             return;
         }
         let computed = report.candidates - report.cached;
         let units = if matches!(stage.kind, StageKind::Llm(_)) { requests(&stage.kind, computed) } else { computed };
-        if units > 0 {
-            self.stages[at].cost.measured(report.ms / units as f64);
+        let ms = report.ms / units as f64;
+        if units > 0 && !(at_least && ms < self.stages[at].cost.ms()) {
+            self.stages[at].cost.measured(ms);
         }
     }
 
-    fn score(
-        &self,
-        at: usize,
-        query: &str,
-        candidates: &mut [Candidate],
-        context: &Context<'_>,
-    ) -> Result<Given, String> {
-        let scorers = context.scorers;
+    fn score(&self, at: usize, run: Run<'_>, candidates: &mut [Candidate]) -> Result<Given, String> {
+        let Run { query, scorers, host, until } = run;
         let loaded = &self.stages[at];
         match &self.pipeline.stages[at].kind {
-            StageKind::LateInteraction(_) => Ok(Given::all(scorers.late_interaction(query, candidates)?)),
+            StageKind::LateInteraction(_) if scorers.is_stored() => {
+                Ok(Given::all(scorers.late_interaction(query, candidates)?))
+            }
+            StageKind::LateInteraction(_) => {
+                Ok(Given::all(host.in_room(|| scorers.late_interaction(query, candidates))?))
+            }
             StageKind::Keyword(_) => Ok(Given::all(scorers.keywords(query, candidates)?)),
             StageKind::CrossEncoder(_) => match &loaded.cross_encoder {
-                Some(model) => cross_encoder(model, &self.cache, query, candidates, context.stopped),
+                Some(model) => host.in_room(|| cross_encoder(model, &self.cache, query, candidates, host.stopped)),
                 None => Err("its model is not loaded".into()),
             },
             #[cfg(feature = "llm")]
             StageKind::Llm(stage) => match &loaded.llm {
                 Some(client) => {
-                    let asking = llm::Asking { client, stage, cache: &self.cache, stopped: context.stopped };
+                    let asking = llm::Asking { client, stage, cache: &self.cache, stopped: host.stopped, until };
                     llm::score(&asking, query, candidates)
                 }
                 None => Err("its model is not there".into()),
             },
             #[cfg(not(feature = "llm"))]
             StageKind::Llm(_) => Err("this program was built without language models".into()),
-            StageKind::Metadata(stage) => Ok(Given::all(signals::score(stage, query, candidates))),
+            StageKind::Metadata(stage) => {
+                let note = signals::unknown_fields(stage, candidates);
+                Ok(Given { note, ..Given::all(signals::score(stage, query, candidates)) })
+            }
             StageKind::Fusion(stage) => Ok(Given::all(fusion::score(stage, candidates))),
         }
     }
@@ -318,6 +377,11 @@ fn usual_ms(kind: &StageKind) -> f64 {
         StageKind::Llm(_) => 800.0,
         StageKind::Metadata(_) | StageKind::Fusion(_) => 0.002,
     }
+}
+
+/// Whether a language model is not asked at all, so many requests being needed.
+fn refused(kind: &StageKind, requests: usize) -> bool {
+    matches!(kind, StageKind::Llm(stage) if requests > stage.max_requests)
 }
 
 /// Requests to a language model for so many candidates.
@@ -381,11 +445,12 @@ fn cross_encoder(
     let mut scores: Vec<Option<f32>> = keys.iter().map(|key| cache.get(*key)).collect();
     let new: Vec<usize> = (0..texts.len()).filter(|&at| scores[at].is_none()).collect();
     let unknown: Vec<&str> = new.iter().map(|&at| texts[at].as_str()).collect();
-    let given = model.score_while(query, &unknown, stopped).map_err(|e| e.to_string())?;
+    // Kept as they come: who asks again finds what was done for somebody who has gone.
+    let keep = |at: usize, score| cache.put(keys[new[at]], score);
+    let given = model.score_each(query, &unknown, stopped, &keep).map_err(|e| e.to_string())?;
     for (&at, score) in new.iter().zip(given) {
-        cache.put(keys[at], score);
         scores[at] = Some(score);
     }
     let cached = texts.len() - new.len();
-    Ok(Given { scores: scores.into_iter().map(Option::unwrap_or_default).collect(), cached, note: None })
+    Ok(Given { cached, ..Given::all(scores.into_iter().map(Option::unwrap_or_default).collect()) })
 }

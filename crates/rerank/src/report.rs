@@ -4,13 +4,17 @@ use serde::Serialize;
 
 use crate::candidate::Candidate;
 
+/// Candidates that count as being on top.
+const TOP: usize = 10;
+
 /// What a pipeline did with one query.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// In the order of the pipeline; those left out are here too, and say why.
     pub stages: Vec<StageReport>,
-    /// Of the candidates that are left, the mean of how many places each rose from where it came: negative if they fell.
+    /// Of the candidates that ended up on top, the first ten at most, the mean of how many places each rose from where it came:
+    /// negative if they fell.
     pub mean_lift: f64,
     /// How many of them were not among as many before.
     pub newcomers: usize,
@@ -35,7 +39,7 @@ pub struct StageReport {
     /// The scores that it gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scores: Option<Distribution>,
-    /// Why it did nothing, or less than it should; absent where all went well.
+    /// Why it did nothing, or less than it should, or what is odd; absent where all went well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Whether that is because a language model failed: the note then may say what its endpoint answered.
@@ -70,6 +74,8 @@ pub struct Estimate {
     pub requests: usize,
     /// Whether a latency budget leaves it out.
     pub dropped: bool,
+    /// Whether it needs more requests than its `max_requests`: it will fail, and the order stays.
+    pub refused: bool,
 }
 
 impl Distribution {
@@ -84,9 +90,12 @@ impl Distribution {
 }
 
 impl Report {
-    pub(crate) fn finish(&mut self, left: &[Candidate]) {
+    /// Says how far those of `left` that are on top were moved.
+    pub fn finish(&mut self, left: &[Candidate]) {
+        let left = &left[..left.len().min(TOP)];
         let places = left.iter().enumerate().map(|(place, candidate)| candidate.came_as as f64 - place as f64);
-        self.mean_lift = places.sum::<f64>() / left.len().max(1) as f64;
+        // An empty sum is minus zero.
+        self.mean_lift = places.sum::<f64>() / left.len().max(1) as f64 + 0.0;
         self.newcomers = left.iter().filter(|candidate| candidate.came_as >= left.len()).count();
     }
 }

@@ -9,8 +9,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use endpoint::{Endpoint, Reply, ids, note, rank};
-use latewood_rerank::Ranked;
+use endpoint::{Endpoint, Nothing, Reply, candidates, ids, note, rank};
+use latewood_rerank::{Host, Ranked};
 
 /// No test waits as long as this for what is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,6 +65,18 @@ fn nobody_waits_longer_than_allowed() {
         let note = fails(&endpoint, "max_seconds = 5");
         assert!(note.contains("429") && endpoint.count() == 1, "{note}");
     }
+}
+
+/// Who has to answer in time gets the old order in time.
+#[test]
+fn no_stage_lasts_longer_than_its_host() {
+    let endpoint = Endpoint::new(|_, _| Reply::Raw(Box::new(|_| std::thread::sleep(PATIENCE))));
+    let (ranker, start) = (endpoint.ranker(""), Instant::now());
+    let host = Host { until: Some(start + Duration::from_millis(300)), ..Host::default() };
+    let ranked = ranker.rank_watched("q", candidates(&[1, 2, 3]), &Nothing, &host, &mut |_, _| {}).unwrap();
+    assert_eq!(ids(&ranked), ["1", "2", "3"]);
+    assert!(note(&ranked).contains("no time is left") && ranked.report.stages[0].failed, "{}", note(&ranked));
+    assert!(start.elapsed() < PATIENCE / 2);
 }
 
 #[test]

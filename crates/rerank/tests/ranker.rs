@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use latewood_encoder::{CrossEncoder, Precision};
-use latewood_rerank::{Candidate, Context, Error, Models, Pipeline, Ranked, Ranker, Scorers};
+use latewood_rerank::{Candidate, Error, Host, Models, Pipeline, Ranked, Ranker, Scorers};
 use serde_json::json;
 
 /// Cross-encoders of the encoder's golden values, by the names of their folders.
@@ -143,8 +143,7 @@ fn whoever_watches_sees_each_stage() {
     let mut watch = |stage: &latewood_rerank::StageReport, left: &[Candidate]| {
         seen.push(format!("{}: {}", stage.name, left.iter().map(|it| it.id.as_str()).collect::<String>()));
     };
-    let context = Context { scorers: &index, stopped: &|| false };
-    ranker.rank_watched("q", candidates(&["a", "b", "c"]), &context, &mut watch).unwrap();
+    ranker.rank_watched("q", candidates(&["a", "b", "c"]), &index, &Host::default(), &mut watch).unwrap();
     assert_eq!(seen, ["late-interaction: bac", "keyword: cb"]);
 }
 
@@ -155,14 +154,55 @@ fn nothing_is_done_for_nobody() {
     for stages in 0..3 {
         let (mut seen, left) = (0, std::sync::atomic::AtomicUsize::new(stages));
         let stopped = || left.load(std::sync::atomic::Ordering::Relaxed) == 0;
-        let context = Context { scorers: &index, stopped: &stopped };
+        let host = Host { stopped: &stopped, ..Host::default() };
         let mut watch = |_: &latewood_rerank::StageReport, _: &[Candidate]| {
             seen += 1;
             left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         };
-        let error = ranker.rank_watched("q", candidates(&["a", "b", "c"]), &context, &mut watch).unwrap_err();
+        let error = ranker.rank_watched("q", candidates(&["a", "b", "c"]), &index, &host, &mut watch).unwrap_err();
         assert!(matches!(error, Error::Stopped) && seen == stages, "{error}, {seen}");
     }
+}
+
+/// A network runs where the host has room for it; what is only looked up asks for none.
+#[test]
+fn a_network_runs_in_its_room() {
+    let index = Index::new(&[("b", 1.0)], &[("c", 1.0)]);
+    let ranker = ranker(&format!("{LATE}{KEYWORD}{CROSS}"));
+    let asked = AtomicUsize::new(0);
+    let room = |work: &mut (dyn FnMut() + Send)| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        work();
+    };
+    let host = Host { room: &room, ..Host::default() };
+    let ranked = ranker.rank_watched("q", candidates(&["a", "b"]), &index, &host, &mut |_, _| {}).unwrap();
+    assert_eq!((asked.into_inner(), ranked.candidates.len()), (1, 2));
+    // No room, no score: an error, and no panic.
+    let host = Host { room: &|_| {}, ..Host::default() };
+    let error = ranker.rank_watched("p", candidates(&["a", "b"]), &index, &host, &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("no room"), "{error}");
+}
+
+/// A stage that is so slow that nobody ever waits for its end becomes dear all the same.
+#[test]
+fn a_stage_that_nobody_waits_for_is_dear() {
+    let ranker = ranker(&format!("budget_ms = 40\n{CROSS}"));
+    let slow = |work: &mut (dyn FnMut() + Send)| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        work();
+    };
+    let index = Index::default();
+    let gone = AtomicUsize::new(0);
+    let stopped = || gone.fetch_add(1, Ordering::Relaxed) > 0;
+    assert!(!ranker.estimate(2)[0].dropped);
+    // One time says little.
+    for _ in 0..2 {
+        gone.store(0, Ordering::Relaxed);
+        let host = Host { stopped: &stopped, room: &slow, until: None };
+        let error = ranker.rank_watched("q", candidates(&["a", "b"]), &index, &host, &mut |_, _| {}).unwrap_err();
+        assert!(matches!(error, Error::Stopped), "{error}");
+    }
+    assert!(ranker.estimate(2)[0].dropped);
 }
 
 #[test]

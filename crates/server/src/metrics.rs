@@ -57,7 +57,17 @@ struct PipelineLabels {
     stage: String,
 }
 
+/// Scores of any stage: shares, cosines, logits, BM25.
+fn scores() -> Histogram {
+    Histogram::new([
+        -10.0, -5.0, -2.0, -1.0, -0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 5.0, 10.0, 20.0,
+        50.0,
+    ])
+}
+
 type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+type Counts<L> = Family<L, Histogram, fn() -> Histogram>;
+type Scores<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All counters. Cheap to clone: clones count together.
 #[derive(Debug, Clone)]
@@ -72,6 +82,11 @@ pub(crate) struct Metrics {
     rerank_lift: Histogram,
     pipeline_seconds: Seconds<PipelineLabels>,
     pipeline_skipped: Family<PipelineLabels, Counter>,
+    pipeline_failed: Family<PipelineLabels, Counter>,
+    pipeline_candidates: Counts<PipelineLabels>,
+    pipeline_kept: Counts<PipelineLabels>,
+    pipeline_best: Scores<PipelineLabels>,
+    pipeline_median: Scores<PipelineLabels>,
     documents: Family<IndexLabels, Gauge>,
     passages: Family<IndexLabels, Gauge>,
     bytes: Family<IndexLabels, Gauge>,
@@ -103,6 +118,11 @@ impl Metrics {
             rerank_lift: counts(),
             pipeline_seconds: Family::new_with_constructor(seconds),
             pipeline_skipped: Family::default(),
+            pipeline_failed: Family::default(),
+            pipeline_candidates: Family::new_with_constructor(counts),
+            pipeline_kept: Family::new_with_constructor(counts),
+            pipeline_best: Family::new_with_constructor(scores),
+            pipeline_median: Family::new_with_constructor(scores),
             documents: Family::default(),
             passages: Family::default(),
             bytes: Family::default(),
@@ -130,8 +150,18 @@ impl Metrics {
         registry.register("rerank_position_lift", text, self.rerank_lift.clone());
         let text = "Time of the stages of a pipeline";
         registry.register_with_unit("pipeline_stage", text, Unit::Seconds, self.pipeline_seconds.clone());
-        let text = "How often a stage of a pipeline was left out or failed";
+        let text = "How often a stage of a pipeline was left out: for its cost, or because the best was clear or nothing was left";
         registry.register("pipeline_stage_skipped", text, self.pipeline_skipped.clone());
+        let text = "How often a stage of a pipeline failed, in part or whole";
+        registry.register("pipeline_stage_failed", text, self.pipeline_failed.clone());
+        let text = "Passages that a stage of a pipeline was given";
+        registry.register("pipeline_stage_candidates", text, self.pipeline_candidates.clone());
+        let text = "Passages that a stage of a pipeline let through";
+        registry.register("pipeline_stage_kept", text, self.pipeline_kept.clone());
+        let text = "The best score that a stage of a pipeline gave";
+        registry.register("pipeline_stage_best_score", text, self.pipeline_best.clone());
+        let text = "The median of the scores that a stage of a pipeline gave";
+        registry.register("pipeline_stage_median_score", text, self.pipeline_median.clone());
         registry.register("index_documents", "Documents in an index", self.documents.clone());
         registry.register("index_passages", "Passages in an index", self.passages.clone());
         registry.register_with_unit("index", "Size of an index and its texts", Unit::Bytes, self.bytes.clone());
@@ -170,9 +200,19 @@ impl Metrics {
     pub(crate) fn pipeline(&self, pipeline: &str, report: &Report) {
         for stage in &report.stages {
             let labels = PipelineLabels { pipeline: pipeline.into(), stage: stage.name.clone() };
+            self.pipeline_candidates.get_or_create(&labels).observe(stage.candidates as f64);
+            self.pipeline_kept.get_or_create(&labels).observe(stage.kept as f64);
+            if stage.failed {
+                self.pipeline_failed.get_or_create(&labels).inc();
+            }
             match stage.scores {
-                Some(_) => self.pipeline_seconds.get_or_create(&labels).observe(stage.ms / 1e3),
-                None => drop(self.pipeline_skipped.get_or_create(&labels).inc()),
+                Some(scores) => {
+                    self.pipeline_seconds.get_or_create(&labels).observe(stage.ms / 1e3);
+                    self.pipeline_best.get_or_create(&labels).observe(f64::from(scores.most));
+                    self.pipeline_median.get_or_create(&labels).observe(f64::from(scores.median));
+                }
+                None if !stage.failed => drop(self.pipeline_skipped.get_or_create(&labels).inc()),
+                None => {}
             }
         }
         self.rerank_lift.observe(report.mean_lift.max(0.0));

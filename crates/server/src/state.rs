@@ -11,9 +11,10 @@ use latewood::device::Opened;
 use latewood::encoder::{CachedQueries, Encoder};
 use latewood::engine::IndexOptions;
 use latewood::ingest::PassageOptions;
-use latewood::rerank::{Models, Pipeline, Ranker};
+use latewood::rerank::{Models, Pipeline, Ranker, Room};
 use latewood::{Location, Reader, SyncOptions, TextIndex};
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
@@ -30,7 +31,7 @@ use crate::tasks::Tasks;
 const QUERY_CACHE_BYTES: usize = 64 << 20;
 /// Requests that encode texts at the same time.
 const ENCODING: usize = 2;
-/// Requests that wait for language models at the same time: they compute little.
+/// Requests that wait for language models at the same time.
 const WAITING: usize = 32;
 /// How long an index that cannot be opened is left alone.
 const RETRY: Duration = Duration::from_secs(5);
@@ -147,7 +148,7 @@ pub(crate) enum Work {
     Searching,
     /// Running a network over texts.
     Encoding,
-    /// Waiting for somebody else's answer.
+    /// Waiting for somebody else's answer. Where it has to run a network first, it asks for [`AppState::room`].
     Waiting,
 }
 
@@ -417,6 +418,26 @@ impl AppState {
             }
         };
         tokio::task::spawn_blocking(work).await.map_err(|e| ApiError::internal(&e))?
+    }
+
+    /// When a pipeline of a request that begins now is to stop waiting for others, so that there is an answer in time.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        let time = self.0.options.limits.request_time;
+        Instant::now().checked_add(time - time / 20)
+    }
+
+    /// Room for a network in a pipeline's work of this kind: what waits takes a place among those that encode as long as it
+    /// runs one, and the others have theirs already.
+    pub(crate) fn room(&self, kind: Work) -> Box<Room<'static>> {
+        let (permits, pool) = self.0.encoding.clone();
+        match kind {
+            Work::Waiting => Box::new(move |work| {
+                // On a thread that may block. The places are never closed.
+                let _permit = Handle::current().block_on(permits.clone().acquire_owned());
+                pool.install(work);
+            }),
+            Work::Searching | Work::Encoding => Box::new(|work| work()),
+        }
     }
 
     /// Runs `work`, which computes and does not take long.

@@ -374,7 +374,7 @@ pub(crate) struct RerankArgs {
     pub(crate) dry_run: bool,
 
     /// Print the JSON Schema of pipelines, for editors
-    #[arg(long, exclusive = true)]
+    #[arg(long)]
     pub(crate) schema: bool,
 
     #[command(flatten)]

@@ -186,6 +186,9 @@ fn stages(stages: &[StageMetrics]) -> anyhow::Result<()> {
         if stage.ran < 1.0 {
             writeln!(out, "{:20}ran for {:.0}% of the queries", "", stage.ran * 100.0)?;
         }
+        if let Some(failed) = &stage.failed {
+            writeln!(out, "{:20}{}", "", output::printable(failed))?;
+        }
     }
     writeln!(
         out,

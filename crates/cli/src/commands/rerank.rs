@@ -52,18 +52,22 @@ pub(crate) fn run(args: &Args, own: &RerankArgs) -> anyhow::Result<ExitCode> {
         return Err(latewood::Error::EmptyQuery.into());
     }
     let read = own.pipeline.as_deref().map(pipeline::read).transpose()?;
-    let device = super::device(args, Device::Cpu)?;
-    let ranker = pipeline::load(args, read.map_or_else(|| Pipeline::parse_toml(USUAL), Ok)?, &device)?;
-    let candidates = candidates(own)?;
+    let read = read.map_or_else(|| Pipeline::parse_toml(USUAL), Ok)?;
     if own.dry_run {
-        estimate(args, &ranker, candidates.len())?;
+        estimate(args, &Ranker::unloaded(read), candidates(own)?.len())?;
         return Ok(ExitCode::SUCCESS);
     }
+    let device = super::device(args, Device::Cpu)?;
+    let ranker = pipeline::load(args, read, &device)?;
+    let candidates = candidates(own)?;
     let encoder = model::load(args, &own.encoder, None, &device)?;
-    let Ranked { mut candidates, report, .. } = latewood::rank_texts(&*encoder, query, candidates, &ranker)?;
+    let Ranked { mut candidates, mut report, .. } = latewood::rank_texts(&*encoder, query, candidates, &ranker)?;
     candidates.truncate(own.k.map_or(usize::MAX, |k| k as usize));
+    report.finish(&candidates);
     if own.report {
         pipeline::print(&report, None)?;
+    } else {
+        pipeline::warn(&report);
     }
     let mut out = io::stdout().lock();
     for (candidate, rank) in candidates.iter().zip(1..) {
@@ -93,6 +97,9 @@ fn candidates(own: &RerankArgs) -> anyhow::Result<Vec<Candidate>> {
         let line = line.with_context(|| format!("{named}, line {number}"))?;
         if line.trim().is_empty() {
             continue;
+        }
+        if candidates.is_empty() && serde_json::from_str::<Vec<Value>>(&line).is_ok() {
+            bail!("{named}, line {number}: a list: give a line for each object or text (jq -c '.[]' does)");
         }
         // The first line says what all are: code has lines that begin like an object.
         let objects = *objects.get_or_insert_with(|| serde_json::from_str::<Map<String, Value>>(&line).is_ok());
@@ -134,7 +141,11 @@ fn estimate(args: &Args, ranker: &Ranker, candidates: usize) -> anyhow::Result<(
             continue;
         }
         let requests = if stage.requests > 0 { format!(", {} requests", stage.requests) } else { String::new() };
-        let dropped = if stage.dropped { ", left out: over the latency budget" } else { "" };
+        let dropped = match (stage.dropped, stage.refused) {
+            (true, _) => ", left out: over the latency budget",
+            (false, true) => ", will fail: more than max_requests",
+            (false, false) => "",
+        };
         writeln!(
             out,
             "{:20}{:>6} candidates, about {:.1} ms{requests}{dropped}",

@@ -31,6 +31,8 @@ pub(crate) fn run(args: &Args, own: &SearchArgs) -> anyhow::Result<ExitCode> {
         let answer = reader.search_pipeline(&own.query, ranker, &options)?;
         if own.report {
             pipeline::print(&answer.report, Some((answer.retrieved, answer.retrieve_ms)))?;
+        } else {
+            pipeline::warn(&answer.report);
         }
         Ok(answer.answer.hits)
     };

@@ -241,7 +241,7 @@ impl<B: Ops> Bert<B> {
     /// Hidden states `[n, h]` of a batch, whose texts have at most as many tokens as there are positions.
     pub(crate) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         let (texts, rotary) = (&batch.texts, self.rotary.as_ref());
-        let sight = Sight { texts, heads: self.heads, window: usize::MAX, rotary };
+        let sight = Sight { texts, heads: self.heads, window: usize::MAX, rotary, distances: false };
         let seen = Seen::new(sight, self.hidden_size, &batch.ids.device());
         self.layers.iter().fold(self.embeddings.forward(batch), |x, layer| layer.forward(x, &seen))
     }

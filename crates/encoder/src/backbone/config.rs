@@ -124,7 +124,8 @@ impl BertConfig {
     fn check_kind(&mut self, file: &str) -> Result<()> {
         const FAMILIES: [&str; 5] = ["bert", "roberta", "xlm-roberta", "electra", "distilbert"];
         if !FAMILIES.contains(&self.model_type.as_str()) {
-            let supported = "the encoder computes bert, roberta, xlm-roberta, electra, distilbert and modernbert";
+            let supported = "the encoder computes bert, roberta, xlm-roberta, electra, distilbert and modernbert, and \
+                             for cross-encoders deberta-v2";
             return Err(unsupported(file, "model_type", &self.model_type, supported));
         }
         let narrow = self.embedding_size.filter(|size| *size != self.hidden_size && self.model_type != "electra");
@@ -264,10 +265,14 @@ mod tests {
         for kind in [json!(null), json!("xlm-roberta")] {
             assert_eq!(parse(kind, &known).unwrap().kind(), "xlm-roberta");
         }
+        // No code is none of Jina's.
+        let plain = parse(json!("xlm-roberta"), &json!({})).unwrap();
+        assert!(matches!(plain, super::super::BackboneConfig::Bert(config) if !config.flash));
         for (kind, auto_map, says) in [
             (json!(null), code(flash, "other.Model"), "missing field `model_type`"),
             (json!(null), code("other.Config", "modeling_xlm_roberta.XLMRobertaModel"), "missing field `model_type`"),
             (json!(null), json!(null), "missing field `model_type`"),
+            (json!(null), json!({}), "missing field `model_type`"),
             (json!("bert"), known, "is never run"),
             (json!("xlm-roberta"), code(flash, "other/code--modeling_xlm_roberta.XLMRobertaModel"), "is never run"),
         ] {

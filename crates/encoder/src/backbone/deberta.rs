@@ -21,6 +21,9 @@ use crate::ops::{DistanceSource, Middle, Ops, Precision, Seen, Sight};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
+/// Values of the vectors of distances, of all layers: ten times those of the largest published network.
+const MOST_KEPT: usize = 1 << 30;
+
 /// The shape of the network.
 #[derive(Debug, Clone)]
 pub(crate) struct DebertaConfig {
@@ -97,10 +100,15 @@ impl DebertaConfig {
                 ("num_hidden_layers", json.num_hidden_layers, 1 << 10),
                 ("num_attention_heads", json.num_attention_heads, 1 << 10),
                 ("intermediate_size", json.intermediate_size, 1 << 16),
-                // Distances have vectors, two for each layer.
                 ("max_position_embeddings", json.max_position_embeddings, 1 << 13),
             ],
         )?;
+        // Each layer keeps two vectors for each distance to either side. None of these is near the limits of a product.
+        let kept = 4 * json.max_position_embeddings * json.hidden_size * json.num_hidden_layers;
+        if kept > MOST_KEPT {
+            let what = "max_position_embeddings times hidden_size times num_hidden_layers";
+            return Err(disagrees(file, what, kept / 4, format!("at most {}", MOST_KEPT / 4)));
+        }
         check_heads(file, json.hidden_size, json.num_attention_heads, false)?;
         config::check_epsilon(file, "layer_norm_eps", json.layer_norm_eps)?;
         json.check_kind(file)?;
@@ -168,7 +176,7 @@ impl Json {
         check_sizes(file, &[("max_relative_positions", furthest, 1 << 20), ("position_buckets", span, 1 << 20)])?;
         match buckets {
             Some(Buckets { count, .. }) if count < 2 || furthest <= count / 2 + 1 => {
-                let expected = format!("2 or more, of half as many as the {furthest} positions");
+                let expected = format!("2 to {}, with {furthest} positions", (2 * furthest).saturating_sub(3));
                 Err(disagrees(file, "position_buckets", count, expected))
             }
             _ => Ok((span, buckets)),
@@ -300,7 +308,8 @@ impl<B: Ops> Deberta<B> {
 
     /// Hidden states `[n, h]` of a batch, whose texts have at most as many tokens as there are positions.
     pub(super) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
-        let sight = Sight { texts: &batch.texts, heads: self.heads, window: usize::MAX, rotary: None };
+        let (texts, heads) = (&batch.texts, self.heads);
+        let sight = Sight { texts, heads, window: usize::MAX, rotary: None, distances: true };
         let seen = Seen::new(sight, self.word.dims()[1], &batch.ids.device());
         let x = B::add_norm(self.word.clone().select(0, batch.ids.clone()), None, &self.norm);
         self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen))
@@ -345,6 +354,7 @@ mod tests {
             ("position_buckets", json!(i64::MAX)),
             ("max_relative_positions", json!(i64::MAX)),
             ("max_position_embeddings", json!(1 << 20)),
+            ("num_hidden_layers", json!(1 << 20)),
             ("layer_norm_eps", json!(0.0)),
             ("num_attention_heads", json!(5)),
         ] {

@@ -159,7 +159,7 @@ fn is_flash(auto_map: &serde_json::Value) -> bool {
         code.starts_with("jinaai/xlm-roberta-flash-implementation--")
             || copied && ["configuration_xlm_roberta.", "modeling_xlm_roberta."].iter().any(|own| code.starts_with(own))
     };
-    map.values().all(|code| code.as_str().is_some_and(known))
+    !map.is_empty() && map.values().all(|code| code.as_str().is_some_and(known))
 }
 
 /// Refuses a model whose network is code in a repository.

@@ -259,7 +259,8 @@ impl<B: Ops> ModernBert<B> {
     pub(super) fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
         let [global, local] = &self.rotary;
         let seen = |window, rotary| {
-            let sight = Sight { texts: &batch.texts, heads: self.heads, window, rotary: Some(rotary) };
+            let (texts, heads) = (&batch.texts, self.heads);
+            let sight = Sight { texts, heads, window, rotary: Some(rotary), distances: false };
             Seen::new(sight, self.word.dims()[1], &batch.ids.device())
         };
         let seen = [seen(usize::MAX, global), seen(self.window, local)];

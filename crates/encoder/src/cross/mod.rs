@@ -121,24 +121,27 @@ impl CrossEncoder {
     /// # Errors
     /// When the query leaves no room for a document, or the device fails.
     pub fn score(&self, query: &str, documents: &[&str]) -> Result<Vec<f32>> {
-        self.score_while(query, documents, &|| false)
+        self.score_each(query, documents, &|| false, &|_, _| {})
     }
 
-    /// [`Self::score`], as long as nobody has `stopped` it, which is asked before each batch.
+    /// [`Self::score`], as long as nobody has `stopped` it, which is asked before each batch; `each` is told the number and the
+    /// score of every document when its batch ends.
     ///
     /// # Errors
     /// As [`Self::score`]; [`Error::Stopped`].
-    pub fn score_while(
+    pub fn score_each(
         &self,
         query: &str,
         documents: &[&str],
         stopped: &(dyn Fn() -> bool + Sync),
+        each: &(dyn Fn(usize, f32) + Sync),
     ) -> Result<Vec<f32>> {
-        let mut scores = self.run(query, documents, stopped)?;
-        if self.scores == Scores::Sigmoid {
-            scores.iter_mut().for_each(|x| *x = 1.0 / (1.0 + (-*x).exp()));
-        }
-        Ok(scores)
+        let score = |logit: f32| match self.scores {
+            Scores::Raw => logit,
+            Scores::Sigmoid => 1.0 / (1.0 + (-logit).exp()),
+        };
+        let logits = self.run(query, documents, stopped, &|at, logit| each(at, score(logit)))?;
+        Ok(logits.into_iter().map(score).collect())
     }
 
     /// [`Self::score`], as the network gives it.
@@ -146,10 +149,16 @@ impl CrossEncoder {
     /// # Errors
     /// As [`Self::score`].
     pub fn logits(&self, query: &str, documents: &[&str]) -> Result<Vec<f32>> {
-        self.run(query, documents, &|| false)
+        self.run(query, documents, &|| false, &|_, _| {})
     }
 
-    fn run(&self, query: &str, documents: &[&str], stopped: &(dyn Fn() -> bool + Sync)) -> Result<Vec<f32>> {
+    fn run(
+        &self,
+        query: &str,
+        documents: &[&str],
+        stopped: &(dyn Fn() -> bool + Sync),
+        each: &(dyn Fn(usize, f32) + Sync),
+    ) -> Result<Vec<f32>> {
         let query = format!("{}{query}", self.prompt);
         let inputs = self.pairs.pairs(&query, documents, self.max_tokens)?;
         let lens: Vec<usize> = inputs.iter().map(|input| input.ids.len()).collect();
@@ -159,7 +168,9 @@ impl CrossEncoder {
                 return Err(Error::Stopped);
             }
             let pairs: Vec<_> = batch.iter().map(|&pair| &inputs[pair]).collect();
-            Ok(batch.iter().copied().zip(self.network.run(&pairs)?).collect())
+            let logits: Vec<_> = batch.iter().copied().zip(self.network.run(&pairs)?).collect();
+            logits.iter().for_each(|&(pair, logit)| each(pair, logit));
+            Ok(logits)
         };
         let mut logits = vec![0.0; documents.len()];
         for (pair, logit) in batches.par_iter().map(run).collect::<Result<Vec<_>>>()?.into_iter().flatten() {

@@ -142,7 +142,12 @@ fn added<B: Parts>(
     let [queries, keys] = [q.dims()[2], k.dims()[2]];
     let [q_first, k_first] = first;
     let of_keys = along(q, &distances.keys, keys, [q_first, k_first]);
-    of_keys + along(k, &distances.queries, queries, [k_first, q_first]).swap_dims(2, 3)
+    // Of the keys no more at once than there are queries: a piece of few queries has few scores.
+    let some = (0..keys).step_by(queries).map(|at| {
+        let some = k.clone().narrow(2, at, queries.min(keys - at));
+        along(&some, &distances.queries, queries, [k_first + at, q_first]).swap_dims(2, 3)
+    });
+    of_keys + Tensor::cat(some.collect(), 3)
 }
 
 /// The `count` values of row `r` of the `n` from `n - 1 - r` on, where rows have `n + count - 1`.

@@ -69,7 +69,9 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     }
 
     fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Padded<Self> {
-        let most = SCORES.min(allocation::<R>(device)) / size_of::<f32>() as u64;
+        // Products with vectors of distances are up to twice as large as the scores that they are added to.
+        let parts = if sight.distances { 2 } else { 1 };
+        let most = SCORES.min(allocation::<R>(device)) / size_of::<f32>() as u64 / parts;
         Padded::new(sight, width, most as usize, device)
     }
 

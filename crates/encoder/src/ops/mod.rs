@@ -155,6 +155,9 @@ pub(crate) struct Sight<'a> {
     /// How far a token sees, to either side.
     pub(crate) window: usize,
     pub(crate) rotary: Option<&'a Rotary>,
+    /// Whether how well depends on distances, too.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the processor takes a text at a time"))]
+    pub(crate) distances: bool,
 }
 
 /// What attention knows of a batch.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use latewood_engine::{DocId, Hit};
-use latewood_rerank::{Candidate, Ranker, StageReport};
+use latewood_rerank::{Candidate, Host, Ranker, StageReport};
 use serde::Serialize;
 
 use super::metrics::{Metrics, by_query, mean, precision};
@@ -43,6 +43,9 @@ pub struct StageMetrics {
     pub ran: f64,
     /// What it takes.
     pub ms: Percentiles,
+    /// Why it failed where it first did, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// What was seen of one stage.
@@ -51,33 +54,44 @@ struct Seen {
     hits: Vec<Vec<Hit>>,
     times: Vec<Duration>,
     ran: usize,
+    failed: Option<String>,
 }
 
-/// Asks all questions; a row for what brings candidates, the search or else the run `candidates`, and for each stage. `name`
-/// says what a passage is called in the judgements.
+/// What brings candidates in place of a search.
+pub(super) struct Given<'a> {
+    pub(super) run: &'a HashMap<String, Ranking>,
+    /// The passages that the run means by a name, for a query.
+    pub(super) passages: &'a dyn Fn(usize, &str) -> Vec<DocId>,
+}
+
+/// Asks all questions; a row for what brings candidates and for each stage. `name` says what a passage is called in the
+/// judgements.
 pub(super) fn stages<'r>(
     reader: &Reader,
     ranker: &Ranker,
     questions: &Questions,
-    candidates: Option<&HashMap<String, Ranking>>,
+    candidates: Option<&Given<'_>>,
     name: &dyn Fn(usize, DocId) -> Vec<Cow<'r, str>>,
     progress: &dyn Fn(usize),
 ) -> Result<Vec<StageMetrics>> {
     let mut seen: Vec<Seen> = Vec::new();
     let options = SearchOptions::new(usize::MAX);
-    let given = |run: &HashMap<String, Ranking>, query: &str| passages(reader, run.get(query));
-    if let Some(run) = candidates
-        && questions.queries.iter().all(|query| given(run, &query.id).is_empty())
-    {
+    let given = candidates.map(|given| given.of(questions));
+    if given.as_ref().is_some_and(|all| all.iter().all(Vec::is_empty)) {
         return Err(Error::Candidates);
     }
     for (at, query) in questions.queries.iter().enumerate() {
         let mut stage = 0;
-        let passages = candidates.map(|run| given(run, &query.id));
-        let source = passages.as_deref().map_or(Source::Search, Source::Given);
-        reader.watch_pipeline(&query.text, source, ranker, &options, &|| false, &mut |report, left| {
+        let source = given.as_ref().map_or(Source::Search, |all| Source::Given(&all[at]));
+        reader.watch_pipeline(&query.text, source, ranker, &options, &Host::default(), &mut |report, left| {
             if seen.len() == stage {
-                seen.push(Seen { name: report.name.clone(), hits: Vec::new(), times: Vec::new(), ran: 0 });
+                seen.push(Seen {
+                    name: report.name.clone(),
+                    hits: Vec::new(),
+                    times: Vec::new(),
+                    ran: 0,
+                    failed: None,
+                });
             }
             seen[stage].add(report, left);
             stage += 1;
@@ -93,15 +107,15 @@ pub(super) fn stages<'r>(
     Ok(rows.collect())
 }
 
-/// The passages of the documents of a ranking that are in the index, each with its document's score.
-fn passages(reader: &Reader, ranking: Option<&Ranking>) -> Vec<(DocId, f32)> {
-    let docs = ranking.into_iter().flat_map(|ranking| &ranking.docs);
-    let of = |(name, score): &(String, f32)| {
-        let file = reader.catalog().get(name)?;
-        let score = *score;
-        Some(file.docs().map(move |doc| (DocId(doc), score)))
-    };
-    docs.filter_map(of).flatten().collect()
+impl Given<'_> {
+    /// The passages for each question, with the scores of what the run calls them by.
+    fn of(&self, questions: &Questions) -> Vec<Vec<(DocId, f32)>> {
+        let of = |(at, id): (usize, &String)| {
+            let docs = self.run.get(id).into_iter().flat_map(|ranking| &ranking.docs);
+            docs.flat_map(|(name, score)| (self.passages)(at, name).into_iter().map(|doc| (doc, *score))).collect()
+        };
+        questions.queries.iter().map(|query| &query.id).enumerate().map(of).collect()
+    }
 }
 
 impl Seen {
@@ -110,6 +124,9 @@ impl Seen {
         self.hits.push(left.iter().filter_map(hit).collect());
         self.times.push(Duration::from_secs_f64(report.ms / 1e3));
         self.ran += usize::from(report.scores.is_some());
+        if report.failed && self.failed.is_none() {
+            self.failed.clone_from(&report.note);
+        }
     }
 
     fn metrics<'r>(
@@ -146,6 +163,7 @@ impl Seen {
             kept: self.hits.iter().map(Vec::len).sum::<usize>() as f64 / count,
             ran: self.ran as f64 / count,
             ms: Percentiles::of(self.times),
+            failed: self.failed,
         }
     }
 }

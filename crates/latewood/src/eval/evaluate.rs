@@ -21,6 +21,7 @@ use super::cascade::{self, StageMetrics};
 use super::metrics::{Metrics, overlap, score};
 use super::run::Ranking;
 use super::searching::{DEPTH, ModeReport, Questions, rankings, search};
+use crate::catalog::FileRecord;
 use crate::device::Opened;
 use crate::documents::{DocumentWriter, NewDocument};
 use crate::error::{Error, Result};
@@ -170,7 +171,9 @@ pub fn evaluate(
     let pipeline = options.pipeline.as_ref().map_or(Ok(Vec::new()), |ranker| {
         let total = asked + collection.questions.queries.len();
         let progress = |done| monitor(EvalEvent::Searched { done: asked + done, total });
-        cascade::stages(&reader, ranker, &collection.questions, options.candidates.as_ref(), &name, &progress)
+        let of_document = |_, name: &str| passages_of(&reader, name);
+        let given = options.candidates.as_ref().map(|run| cascade::Given { run, passages: &of_document });
+        cascade::stages(&reader, ranker, &collection.questions, given.as_ref(), &name, &progress)
     })?;
     let exact = exact.map(|search| {
         let name =
@@ -205,6 +208,11 @@ pub fn evaluate(
         keyword_bytes: reader.keyword_bytes(),
         bytes_per_token: info.bytes() as f64 / built.rows.max(1) as f64,
     })
+}
+
+/// All passages of a document; none where there is no such.
+fn passages_of(reader: &Reader, name: &str) -> Vec<DocId> {
+    reader.catalog().get(name).into_iter().flat_map(FileRecord::docs).map(DocId).collect()
 }
 
 /// Searches in all modes.

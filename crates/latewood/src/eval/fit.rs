@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use latewood_engine::{DocId, Hit};
-use latewood_rerank::{Candidate, Pipeline, Ranker, StageKind};
+use latewood_rerank::{Candidate, Host, Pipeline, Ranker, StageKind};
 use serde::Serialize;
 
 use super::metrics::{by_query, mean};
@@ -114,9 +114,17 @@ fn rows(reader: &Reader, ranker: &Ranker, questions: &Questions, names: &[String
         Some(Row { doc, score: score(candidate), signals: names.iter().map(signal).collect() })
     };
     let one = |text: &str| {
-        let mut last = Vec::new();
-        reader
-            .watch_pipeline(text, Source::Search, ranker, &options, &|| false, &mut |_, left| last = left.to_vec())?;
+        let (mut last, mut failed) = (Vec::new(), None);
+        reader.watch_pipeline(text, Source::Search, ranker, &options, &Host::default(), &mut |stage, left| {
+            last = left.to_vec();
+            if stage.failed {
+                failed = Some(format!("stage {}: {}", stage.name, stage.note.as_deref().unwrap_or_default()));
+            }
+        })?;
+        // Weights would be fitted to another pipeline than the one that is meant.
+        if let Some(detail) = failed {
+            return Err(Error::Pipeline { detail });
+        }
         // As they came to the stage: of equals, the one that was before.
         last.sort_by_key(|candidate: &Candidate| candidate.came_as);
         last.sort_by(|a, b| score(b).total_cmp(&score(a)));

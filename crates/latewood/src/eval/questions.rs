@@ -24,6 +24,7 @@ use super::evaluate::{EvalEvent, EvalOptions};
 use super::fit::{self, FitReport};
 use super::metrics::overlap;
 use super::searching::{DEPTH, ModeReport, Questions, rankings, search};
+use crate::catalog::{FileRecord, PassageRecord};
 use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::reader::{Reader, SearchOptions};
@@ -141,13 +142,18 @@ impl OwnQuestions {
             read.add(number.to_string(), question, answers.into_iter().filter(|answer| !answer.is_empty()));
         }
         let names = heard.indexes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        if let Some(index) = index.filter(|index| !names.is_empty() && !heard.indexes.contains(*index)) {
-            return Err(bad(None, format!("there is no feedback on {index}, but on {names}")));
+        if let Some(index) = index.filter(|index| !heard.indexes.contains(*index)) {
+            let others = if names.is_empty() {
+                "and none that says which index it is on".into()
+            } else {
+                format!("but on {names}")
+            };
+            return Err(bad(None, format!("there is no feedback on {index}, {others}")));
         }
         if index.is_none() && heard.indexes.len() > 1 {
             return Err(bad(
                 None,
-                format!("it is feedback on several indexes ({names}): say on which (latewood eval --feedback-on NAME)"),
+                format!("it is feedback on several indexes ({names}): say on which (--feedback-on NAME)"),
             ));
         }
         for (number, question, votes) in heard.questions {
@@ -288,7 +294,9 @@ pub fn evaluate_index(
     }
     let pipeline = options.pipeline.as_ref().map_or(Ok(Vec::new()), |ranker| {
         let name = |query, doc| own.name(query, reader, doc);
-        cascade::stages(reader, ranker, &own.questions, options.candidates.as_ref(), &name, &|_| {})
+        let passages = |query, name: &str| own.passages(query, reader, name);
+        let given = options.candidates.as_ref().map(|run| cascade::Given { run, passages: &passages });
+        cascade::stages(reader, ranker, &own.questions, given.as_ref(), &name, &|_| {})
     })?;
     let share = |k| Some(overlap(nearest.as_ref()?, exact.as_ref()?, k));
     let not_indexed = own.answers.iter().flatten().filter(|answer| reader.catalog().get(&answer.path).is_none());
@@ -324,6 +332,19 @@ impl OwnQuestions {
         let answers = self.answers[query].iter().filter(|answer| answer.is_in(&found));
         let names: Vec<Cow<'_, str>> = answers.map(|answer| Cow::Borrowed(answer.name.as_str())).collect();
         if names.is_empty() { vec![Cow::Borrowed(found.path)] } else { names }
+    }
+
+    /// The passages that [`Self::name`] calls `name`: those that are an answer of that name, or all of a file.
+    fn passages(&self, query: usize, reader: &Reader, name: &str) -> Vec<DocId> {
+        let answer = self.answers[query].iter().find(|answer| answer.name == name);
+        let file = reader.catalog().get(answer.map_or(name, |answer| &answer.path));
+        let docs =
+            file.into_iter().flat_map(|file| file.docs().map(DocId).zip(&file.passages).map(move |it| (file, it)));
+        let meant = |(file, (_, passage)): &(&FileRecord, (DocId, &PassageRecord))| {
+            let found = Found { path: &file.path, lines: passage.lines, page: passage.page };
+            answer.is_none_or(|answer| answer.is_in(&found))
+        };
+        docs.filter(meant).map(|(_, (doc, _))| doc).collect()
     }
 }
 

@@ -12,6 +12,8 @@ use crate::pipeline::LlmStage;
 const OPENAI: &str = "https://api.openai.com/v1";
 /// Between the first try and the second; twice as long each time after.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How often somebody who sleeps looks whether anybody waits.
+const LOOK: Duration = Duration::from_millis(100);
 /// However long an endpoint asks to wait.
 const MOST_PAUSE: Duration = Duration::from_secs(20);
 /// Bytes of an answer.
@@ -106,7 +108,10 @@ impl Client {
         }
         stage.request.iter().for_each(|(name, value)| body[name] = value.clone());
         let body = body.to_string();
-        let over = || failed(&format!("{} s are over (max_seconds)", stage.max_seconds), true);
+        let over = || {
+            let limits = "the pipeline's budget_ms, or as long as the request may take";
+            failed(&format!("no time is left (max_seconds = {}, {limits})", stage.max_seconds), true)
+        };
         let mut pause = PAUSE;
         for left in (0..=stage.retries).rev() {
             let time = until.saturating_duration_since(Instant::now());
@@ -120,7 +125,7 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(_) if Instant::now() >= until => return Err(over()),
                 Err(Failure { again: Some(wait), .. }) if left > 0 && ends_before(wait.max(pause), until) => {
-                    std::thread::sleep(wait.max(pause).min(MOST_PAUSE));
+                    sleep(wait.max(pause).min(MOST_PAUSE), stopped);
                     pause *= 2;
                 }
                 Err(Failure { detail, all, .. }) => return Err(failed(&detail, all)),
@@ -136,6 +141,7 @@ impl Client {
             request = request.header("authorization", format!("Bearer {key}"));
         }
         let request = request.config().timeout_global(Some(timeout)).build();
+        let broken = |error| broken(error, timeout);
         let mut response = request.send(body).map_err(broken)?;
         let status = response.status();
         let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -156,20 +162,35 @@ impl Client {
     }
 }
 
+/// Sleeps for `time`, or until nobody waits any more.
+fn sleep(time: Duration, stopped: &(dyn Fn() -> bool + Sync)) {
+    let end = Instant::now() + time;
+    while let left = end.saturating_duration_since(Instant::now())
+        && !left.is_zero()
+        && !stopped()
+    {
+        std::thread::sleep(left.min(LOOK));
+    }
+}
+
 fn ends_before(wait: Duration, until: Instant) -> bool {
     // An endpoint may ask for more seconds than there are.
     Instant::now().checked_add(wait).is_some_and(|end| end < until)
 }
 
 /// A connection that fails or a request that takes too long may do better the next time; what was answered will not.
-fn broken(error: ureq::Error) -> Failure {
+fn broken(error: ureq::Error, timeout: Duration) -> Failure {
     use ureq::Error::{BodyExceedsLimit, ConnectionFailed, HostNotFound, Io, Protocol, Timeout};
     match error {
         BodyExceedsLimit(_) => Failure::lasting(format!("the answer is longer than {} MiB", MOST_BYTES >> 20)),
         Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             Failure::lasting(format!("the answer is no text: {error}"))
         }
-        Io(_) | Timeout(_) | ConnectionFailed | HostNotFound | Protocol(_) => {
+        Timeout(_) => Failure {
+            again: Some(Duration::ZERO),
+            ..Failure::lasting(format!("timeout: no answer within {:.1} s (timeout_s)", timeout.as_secs_f64()))
+        },
+        Io(_) | ConnectionFailed | HostNotFound | Protocol(_) => {
             Failure { again: Some(Duration::ZERO), ..Failure::lasting(error.to_string()) }
         }
         other => Failure::lasting(other.to_string()),

@@ -40,11 +40,13 @@ pub(crate) struct Asking<'a> {
     pub(crate) cache: &'a Cache,
     /// Whether nobody waits for the answers any more.
     pub(crate) stopped: &'a (dyn Fn() -> bool + Sync),
+    /// When they are to be there.
+    pub(crate) until: Option<Instant>,
 }
 
 /// What the model makes of the candidates; errors in words.
 pub(crate) fn score(asking: &Asking<'_>, query: &str, candidates: &[Candidate]) -> Result<Given, String> {
-    let Asking { client, stage, cache, stopped } = *asking;
+    let Asking { client, stage, cache, stopped, until } = *asking;
     if candidates.len() < 2 {
         return Ok(Given::all(candidates.iter().map(|candidate| candidate.score).collect()));
     }
@@ -53,7 +55,8 @@ pub(crate) fn score(asking: &Asking<'_>, query: &str, candidates: &[Candidate]) 
         return Err(format!("{needed} requests are needed, and max_requests is {}: lower top_k", stage.max_requests));
     }
     let texts: Vec<String> = candidates.iter().map(|candidate| line(&candidate.full_text(), stage.max_chars)).collect();
-    let until = Until { time: Instant::now() + limit(stage), stopped };
+    let own = Instant::now() + limit(stage);
+    let until = Until { time: until.map_or(own, |until| own.min(until)), stopped };
     let asked = Asked { client, stage, cache, query, texts: &texts, until };
     match stage.method {
         LlmMethod::Listwise => asked.listwise(),
@@ -114,7 +117,7 @@ impl Asked<'_> {
         let key = |at: usize| self.key(&["place in a list", &all, &at.to_string()]);
         let known: Vec<f32> = (0..count).map_while(|at| self.cache.get(key(at))).collect();
         if known.len() == count {
-            return Ok(Given { scores: known, cached: count, note: None });
+            return Ok(Given { cached: count, ..Given::all(known) });
         }
         let mut order: Vec<usize> = (0..count).collect();
         let mut repairs = 0;
@@ -139,7 +142,7 @@ impl Asked<'_> {
         order.iter().enumerate().for_each(|(place, &at)| scores[at] = (count - place) as f32);
         scores.iter().enumerate().for_each(|(at, score)| self.cache.put(key(at), *score));
         let note = (repairs > 0).then(|| format!("{repairs} answers left out, repeated or invented numbers: repaired"));
-        Ok(Given { scores, cached: 0, note })
+        Ok(Given { note, ..Given::all(scores) })
     }
 
     /// Each by itself, from 0 to 10.
@@ -163,7 +166,7 @@ impl Asked<'_> {
         // What could not be judged is neither good nor bad.
         let middle = known[known.len() / 2];
         let scores = answers.into_iter().map(|grade| grade.unwrap_or(middle)).collect();
-        Ok(Given { scores, cached, note })
+        Ok(Given { scores, cached, failed: note.is_some(), note })
     }
 
     /// All against all; a candidate's score is how often it wins.
@@ -200,7 +203,7 @@ impl Asked<'_> {
             scores[b] += 1.0 - won;
         }
         // Of pairs, not of candidates.
-        Ok(Given { scores, cached: cached * count / pairs.len().max(1), note })
+        Ok(Given { scores, cached: cached * count / pairs.len().max(1), failed: note.is_some(), note })
     }
 
     /// Asks all questions, some at a time; `read` reads an answer. An error where more than half of them have no answer.
@@ -240,7 +243,13 @@ impl Asked<'_> {
             }
         };
         std::thread::scope(|scope| {
-            (0..self.stage.concurrency.min(new.len())).for_each(|_| drop(scope.spawn(work)));
+            for _ in 1..self.stage.concurrency.min(new.len()) {
+                // Where there are no more threads, fewer do it.
+                if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
+            }
+            work();
         });
         let answers = std::mem::take(&mut *locked(&answers));
         let answers: Vec<Option<f32>> = same.into_iter().map(|at| answers[at]).collect();

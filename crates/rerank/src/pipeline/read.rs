@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    /// What editors check it by.
+    #[serde(rename = "$schema")]
+    _schema: Option<String>,
     #[serde(default)]
     retrieve: Retrieve,
     #[serde(default)]
@@ -25,7 +28,7 @@ struct Written {
 
 /// The same in JSON, its parts unread: where they lie in the text says on which line they are.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with retrieve, stages and budget_ms")]
 struct WrittenJson<'a> {
     /// What editors check it by.
     #[serde(rename = "$schema")]
@@ -95,6 +98,7 @@ impl Pipeline {
             text[..before].matches('\n').count() + 1
         };
         let written = Written {
+            _schema: None,
             retrieve: json.retrieve.map_or(Ok(Retrieve::default()), |part| parse_at(part.get(), line_of(part)))?,
             stages: json.stages.iter().map(|part| parse_at(part.get(), line_of(part))).collect::<Result<_>>()?,
             budget_ms: json.budget_ms.map_or(Ok(None), |part| parse_at(part.get(), line_of(part)))?,
@@ -109,7 +113,7 @@ impl Pipeline {
     }
 
     fn read(written: Written, line: &dyn Fn(Place) -> Option<usize>) -> Result<Self> {
-        let Written { retrieve, stages, budget_ms } = written;
+        let Written { retrieve, stages, budget_ms, .. } = written;
         let bad = |place, detail| {
             let detail = match place {
                 Place::Stage(at) => format!("stages[{at}]: {detail}"),
@@ -157,16 +161,19 @@ impl Pipeline {
 fn toml_line(text: &str, place: Place) -> Option<usize> {
     let sets =
         |line: &str, field: &str| line.strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with('='));
-    let headers = text.lines().zip(1..).filter(|(line, _)| line.trim_start().starts_with("[[stages]]"));
+    let compact = |line: &str| line.split_whitespace().collect::<String>();
+    let headers = text.lines().zip(1..).filter(|(line, _)| compact(line).starts_with("[[stages]]"));
     let mut headers = headers.map(|(_, number)| number);
     match place {
         Place::Stage(at) => headers.nth(at),
         Place::Stages => headers.last(),
         Place::Budget => text.lines().zip(1..).find(|(line, _)| sets(line.trim(), "budget_ms")).map(|(_, at)| at),
         Place::Retrieve(field) => {
-            let mut section = "";
+            let mut section = String::new();
             text.lines().map(str::trim).zip(1..).find_map(|(line, number)| {
-                section = if line.starts_with('[') { line } else { section };
+                if line.starts_with('[') {
+                    section = compact(line);
+                }
                 let whole = section.is_empty() && (sets(line, "retrieve") || sets(line, &format!("retrieve.{field}")));
                 (whole || section.starts_with("[retrieve]") && sets(line, field)).then_some(number)
             })
@@ -340,6 +347,14 @@ impl LlmStage {
         if !time(self.timeout_s) || !time(self.max_seconds) || self.retries > 10 {
             return Err("timeout_s and max_seconds are over 0 and at most 3600, retries at most 10".into());
         }
+        for (name, value) in &self.request {
+            if ["model", "messages", "stream", "n"].contains(&name.as_str()) {
+                return Err(format!("request.{name} is the stage's to say"));
+            }
+            if value.is_null() {
+                return Err(format!("request.{name} is no value"));
+            }
+        }
         match &self.base_url {
             Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
                 Err(format!("base_url is {url:?}, expected http:// or https://"))
@@ -390,7 +405,7 @@ mod tests {
             ("retrieve.mode = \"magic\"\n".into(), Some(1), "hybrid, semantic"),
             ("budget_ms = 5\nretrieve = { top_n = 0 }\n".into(), Some(2), "retrieve.top_n is 0"),
             (
-                "[[stages]]\ntype = \"keyword\"\ntop_n = 3\n[retrieve]\ntop_n = 0\n".into(),
+                "[[ stages ]]\ntype = \"keyword\"\ntop_n = 3\n[ retrieve ]\ntop_n = 0\n".into(),
                 Some(5),
                 "retrieve.top_n is 0",
             ),
@@ -412,6 +427,12 @@ mod tests {
             ),
             (stage("type = \"llm\"\nmodel = \"m\"\nbase_url = \"ftp://x\""), Some(4), "http://"),
             (stage("type = \"llm\"\nmodel = \"m\"\nwindow = 1"), Some(4), "window is from 2"),
+            (
+                stage("type = \"llm\"\nmodel = \"m\"\nrequest = {model = \"x\"}"),
+                Some(4),
+                "request.model is the stage's",
+            ),
+            (stage("type = \"llm\"\nmodel = \"m\"\nrequest = {top_p = nan}"), Some(4), "request.top_p"),
             ("\nbudget_ms = -1".into(), Some(2), "budget_ms is -1"),
             ("budget_ms = inf".into(), Some(1), "budget_ms is inf"),
             ("[[stages]]\ntype = \"keyword\"\n".repeat(99), Some(197), "there are 99 stages"),

@@ -67,6 +67,7 @@ fn stage<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, description
     let entries = |schema: &Schema| schema.as_object().cloned().unwrap_or_default();
     let mut properties = entries(&common);
     properties.extend(schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default());
+    properties.values_mut().for_each(never_null);
     let mut required = vec![json!("type")];
     required.extend(schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default());
     schema.insert("title".into(), name.into());
@@ -74,6 +75,16 @@ fn stage<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, description
     schema.insert("properties".into(), properties.into());
     schema.insert("required".into(), required.into());
     schema
+}
+
+/// What may be left out is left out, and not null.
+fn never_null(property: &mut Value) {
+    if let Some(types) = property.get_mut("type").and_then(Value::as_array_mut) {
+        types.retain(|name| name != "null");
+    }
+    if let Some(inner) = property.pointer_mut("/items/properties").and_then(Value::as_object_mut) {
+        inner.values_mut().for_each(never_null);
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +107,9 @@ mod tests {
             assert!(allows(text), "{text}");
         }
         let json = r#"{"$schema": "./pipeline.schema.json", "stages": []}"#;
-        assert!(Pipeline::parse_json(json).unwrap().stages.is_empty() && allows("\"$schema\" = \"x\""));
+        assert!(Pipeline::parse_json(json).unwrap().stages.is_empty());
+        let toml = "\"$schema\" = \"./pipeline.schema.json\"";
+        assert!(Pipeline::parse_toml(toml).unwrap().stages.is_empty() && allows(toml));
     }
 
     #[test]

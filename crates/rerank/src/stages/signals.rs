@@ -41,6 +41,14 @@ fn score_at(stage: &MetadataStage, query: &str, candidates: &mut [Candidate], no
     sums
 }
 
+/// What is odd: fields that no candidate has.
+pub(crate) fn unknown_fields(stage: &MetadataStage, candidates: &[Candidate]) -> Option<String> {
+    let missing = |field: &&str| candidates.iter().all(|candidate| !candidate.metadata.contains_key(*field));
+    let fields = stage.signals.iter().filter_map(|signal| signal.field.as_deref());
+    let fields: Vec<&str> = fields.filter(missing).collect();
+    (!fields.is_empty()).then(|| format!("no candidate has {}", fields.join(", ")))
+}
+
 /// Numbers of any size cannot stay as they are beside others.
 fn open_ended(how: Normalise) -> Normalise {
     if how == Normalise::None { Normalise::MinMax } else { how }

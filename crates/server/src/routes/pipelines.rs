@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use latewood::rerank::{Ranker, Report, StageKind, StageReport};
+use latewood::rerank::{Host, Ranker, Report, StageKind, StageReport};
 use latewood::{PipelineAnswer, SearchOptions};
 use serde::Serialize;
 use serde_json::Value;
@@ -59,7 +59,8 @@ pub(crate) struct PipelineReport {
     retrieve_ms: f64,
     /// In the order of the pipeline; those left out are here too, and say why.
     stages: Vec<StageFigures>,
-    /// Of the passages that are left, the mean of how many places each rose from where it came; negative if they fell.
+    /// Of the passages that ended up on top, the first ten at most, the mean of how many places each rose from where it came;
+    /// negative if they fell.
     mean_lift: f64,
     /// How many of them were not among as many before.
     newcomers: usize,
@@ -183,9 +184,11 @@ pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) ->
     }
     let span = tracing::info_span!("pipeline", index = served.name, pipeline = name, queries = queries.len());
     let (work, served) = (Work::of(&ranker), served.clone());
+    let (room, until) = (state.room(work), state.until());
     let search = move |stopped: &(dyn Fn() -> bool + Sync)| {
         let reader = served.reader()?;
-        let one = |query: &String| Ok(reader.search_pipeline_while(query, &ranker, &options, stopped)?);
+        let host = Host { stopped, room: &*room, until };
+        let one = |query: &String| Ok(reader.search_pipeline_for(query, &ranker, &options, &host)?);
         queries.iter().map(one).collect::<Result<Vec<_>, ApiError>>()
     };
     let answers: Vec<PipelineAnswer> = state.work(work, search).instrument(span).await?;
@@ -196,17 +199,24 @@ pub(super) async fn run(state: &AppState, served: &Arc<Served>, asked: Asked) ->
     Ok(answers.into_iter().map(|answer| found(answer, report)).collect())
 }
 
+/// The stages that failed, in part or whole.
+pub(super) fn failed(report: &Report) -> Vec<String> {
+    report.stages.iter().filter(|stage| stage.failed).map(|stage| stage.name.clone()).collect()
+}
+
+impl PipelineReport {
+    /// Of stages over so many passages, which took so long to come.
+    pub(super) fn new(report: Report, retrieved: usize, retrieve_ms: f64) -> Self {
+        let Report { stages, mean_lift, newcomers, .. } = report;
+        let stages = stages.into_iter().map(StageFigures::from).collect();
+        Self { retrieved, retrieve_ms, stages, mean_lift, newcomers }
+    }
+}
+
 fn found(answer: PipelineAnswer, wanted: bool) -> Found {
     let PipelineAnswer { answer, report, retrieved, retrieve_ms, .. } = answer;
-    let Report { stages, mean_lift, newcomers, .. } = report;
-    let pipeline = wanted.then(|| PipelineReport {
-        retrieved,
-        retrieve_ms,
-        stages: stages.into_iter().map(StageFigures::from).collect(),
-        mean_lift,
-        newcomers,
-    });
     let mut found = Found::from(answer);
-    found.pipeline = pipeline;
+    found.failed = failed(&report);
+    found.pipeline = wanted.then(|| PipelineReport::new(report, retrieved, retrieve_ms));
     found
 }

@@ -8,13 +8,14 @@ use axum::Json;
 use axum::extract::State;
 use latewood::encoder::Encoder;
 use latewood::engine::QueryEmbeddings;
-use latewood::rerank::Candidate;
+use latewood::rerank::{Candidate, Host, Report};
 use latewood::score_texts;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::Instrument;
 use utoipa::ToSchema;
 
+use super::pipelines::{self, PipelineReport};
 use super::{RERANK, check_bytes};
 use crate::error::ApiError;
 use crate::json::{Body, or_default, whole};
@@ -62,6 +63,10 @@ pub(crate) struct RerankRequest {
     /// Puts `documents` or `texts` in order by the stages of this pipeline instead; `/v1/pipelines` lists them. Scores are then
     /// those of its last stage, as they are.
     pipeline: Option<String>,
+    /// Whether the answer says what the stages of the pipeline did; not in a bare list.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(nullable)]
+    report: bool,
     /// Accepted and ignored: the server has one model.
     #[allow(dead_code, reason = "a part of the interface")]
     model: Option<String>,
@@ -94,6 +99,12 @@ pub(crate) struct RerankResults {
     results: Vec<RerankResult>,
     meta: Meta,
     usage: Usage,
+    /// What a pipeline did, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline: Option<PipelineReport>,
+    /// Stages of the pipeline that failed, in part or whole: what came before them is the order. The server's log says why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -167,6 +178,21 @@ pub(crate) async fn rerank_tei(
     rerank(state, body).await
 }
 
+/// What was put in order.
+struct Order {
+    scored: Vec<Scored>,
+    /// Tokens that were read for it.
+    tokens: usize,
+    /// Of a pipeline.
+    report: Option<Report>,
+}
+
+impl Order {
+    fn without_stages(scored: Vec<Scored>, tokens: usize) -> Self {
+        Self { scored, tokens, report: None }
+    }
+}
+
 /// Something that was scored.
 struct Scored {
     index: usize,
@@ -195,11 +221,13 @@ pub(crate) async fn rerank(
     let (query, raw, by_stages) = (request.query.clone(), request.raw_scores, request.pipeline.is_some());
     let (embeddings, _) = state.queries().encode(std::slice::from_ref(&query)).await?;
     let query_rows = embeddings[0].len();
-    let (mut scored, read_tokens) = score(&state, request, embeddings).await?;
+    let wants_report = request.report;
+    let Order { mut scored, tokens: read_tokens, report } = score(&state, request, embeddings).await?;
     // A pipeline's order is its own, where scores are equal as well.
     if !by_stages {
         scored.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
     }
+    let count = scored.len();
     scored.truncate(top_n.unwrap_or(usize::MAX));
     state.metrics().reranked(&scored.iter().map(|scored| scored.index).collect::<Vec<_>>());
     let score_of = |scored: &Scored| match raw {
@@ -227,14 +255,12 @@ pub(crate) async fn rerank(
         results: scored.into_iter().map(result).collect(),
         meta: Meta { api_version: ApiVersion { version: "2" }, billed_units: BilledUnits { search_units: 1 } },
         usage: Usage { total_tokens },
+        failed: report.as_ref().map(pipelines::failed).unwrap_or_default(),
+        pipeline: report.filter(|_| wants_report).map(|report| PipelineReport::new(report, count, 0.0)),
     })))
 }
 
-async fn score(
-    state: &AppState,
-    request: RerankRequest,
-    query: Vec<QueryEmbeddings>,
-) -> Result<(Vec<Scored>, usize), ApiError> {
+async fn score(state: &AppState, request: RerankRequest, query: Vec<QueryEmbeddings>) -> Result<Order, ApiError> {
     let RerankRequest { documents, texts, index, ids, rank_fields, pipeline, query: asked, .. } = request;
     if let Some(name) = pipeline {
         let candidate = |(at, document)| candidate(at, document, rank_fields.as_deref());
@@ -272,7 +298,7 @@ async fn score(
                     id: Some(hit.passage.path),
                 });
                 // Nothing was read: it is all in the index.
-                Ok((scored.collect(), 0))
+                Ok(Order::without_stages(scored.collect(), 0))
             };
             state.read(&served, rerank).instrument(tracing::info_span!("rerank", index = served.name, documents)).await
         }
@@ -280,11 +306,7 @@ async fn score(
     }
 }
 
-async fn score_given(
-    state: &AppState,
-    texts: Vec<String>,
-    query: Vec<QueryEmbeddings>,
-) -> Result<(Vec<Scored>, usize), ApiError> {
+async fn score_given(state: &AppState, texts: Vec<String>, query: Vec<QueryEmbeddings>) -> Result<Order, ApiError> {
     check_count(texts.len(), state.limits().texts)?;
     check_bytes(&texts, state.limits().text_bytes)?;
     let encoder = state.encoder().clone();
@@ -294,7 +316,8 @@ async fn score_given(
             let scores = score_texts(&*encoder, &query[0], &borrowed, stopped)?;
             let tokens = borrowed.iter().map(|text| encoder.count_tokens(text)).sum();
             let scored = texts.into_iter().zip(scores).enumerate();
-            Ok((scored.map(|(index, (text, score))| Scored { index, score, id: None, text }).collect(), tokens))
+            let scored = scored.map(|(index, (text, score))| Scored { index, score, id: None, text });
+            Ok(Order::without_stages(scored.collect(), tokens))
         })
         .await
 }
@@ -318,30 +341,33 @@ async fn by_pipeline(
     candidates: Vec<Candidate>,
     query: String,
     name: &str,
-) -> Result<(Vec<Scored>, usize), ApiError> {
+) -> Result<Order, ApiError> {
     check_count(candidates.len(), state.limits().texts)?;
     let texts: Vec<String> = candidates.iter().map(|candidate| candidate.text.clone()).collect();
     check_bytes(&texts, state.limits().text_bytes)?;
-    let (ranker, encoder, name) = (super::pipelines::named(state, name)?, state.encoder().clone(), name.to_owned());
+    let (ranker, encoder, name) = (pipelines::named(state, name)?, state.encoder().clone(), name.to_owned());
     let metrics = state.metrics().clone();
     // Late interaction encodes what is in no index.
     let work = match Work::of(&ranker) {
         Work::Waiting => Work::Waiting,
         Work::Encoding | Work::Searching => Work::Encoding,
     };
+    let (room, until) = (state.room(work), state.until());
     let span = tracing::info_span!("rerank", pipeline = name, documents = candidates.len());
     let rank = move |stopped: &(dyn Fn() -> bool + Sync)| {
         let tokens = texts.iter().map(|text| encoder.count_tokens(text)).sum();
-        let ranked = latewood::rank_texts_while(&*encoder, &query, candidates, &ranker, stopped)?;
-        super::pipelines::log_failures(&name, &ranked.report);
+        let host = Host { stopped, room: &*room, until };
+        let ranked = latewood::rank_texts_for(&*encoder, &query, candidates, &ranker, &host)?;
+        pipelines::log_failures(&name, &ranked.report);
         metrics.pipeline(&name, &ranked.report);
+        let report = Some(ranked.report);
         let scored = ranked.candidates.into_iter().map(|candidate| Scored {
             index: candidate.came_as,
             score: candidate.score,
             id: None,
             text: candidate.text,
         });
-        Ok((scored.collect(), tokens))
+        Ok(Order { scored: scored.collect(), tokens, report })
     };
     state.work(work, rank).instrument(span).await
 }

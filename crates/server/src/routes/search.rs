@@ -135,6 +135,9 @@ pub(crate) struct Found {
     /// What a pipeline did, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pipeline: Option<PipelineReport>,
+    /// Stages of the pipeline that failed, in part or whole: what came before them is the order. The server's log says why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) failed: Vec<String>,
 }
 
 /// Milliseconds in each stage of the search, which a pipeline's stages come after; of several queries, encoding is that of all
@@ -266,6 +269,7 @@ impl From<Answer> for Found {
             exact_among_candidates: answer.exact_among_candidates,
             timings_ms,
             pipeline: None,
+            failed: Vec::new(),
         }
     }
 }

@@ -147,11 +147,9 @@ unsafe fn weigh<V: Vector, const R: usize>(
                 let at = scores.add(r * room + key);
                 let mut pair = [a, b];
                 if !sight.added.is_empty() {
-                    // What the last panel has beyond the last token is hidden below.
                     let row = sight.added.as_ptr().add((first + r) * s + key);
-                    let here = s.saturating_sub(key);
-                    let rest = V::load_first(row.add(V::LANES.min(here)), here.saturating_sub(V::LANES).min(V::LANES));
-                    pair = [a.add(V::load_first(row, here.min(V::LANES))), b.add(rest)];
+                    let added = row_of_panel(row, s.saturating_sub(key));
+                    pair = [a.add(added[0]), b.add(added[1])];
                 }
                 pair = [pair[0].mul(scale), pair[1].mul(scale)];
                 store(pair, at, panel);
@@ -185,6 +183,22 @@ unsafe fn weigh<V: Vector, const R: usize>(
         }
     }
     factors
+}
+
+/// The next two registers of a row that has `left` values more; zeros behind them.
+///
+/// # Safety
+/// The processor has `V`, and the values are there.
+#[inline(always)]
+unsafe fn row_of_panel<V: Vector>(row: *const f32, left: usize) -> [V; 2] {
+    // SAFETY: the caller's.
+    unsafe {
+        if left >= 2 * V::LANES {
+            return [V::load(row), V::load(row.add(V::LANES))];
+        }
+        let first = left.min(V::LANES);
+        [V::load_first(row, first), V::load_first(row.add(first), left - first)]
+    }
 }
 
 /// Sums of the values of the keys `visible`, by weights; hands `write` the token, the first column, and two registers.

@@ -23,7 +23,7 @@ pub(super) trait Vector: Copy {
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn store(self, to: *mut f32);
-    /// The first `n < LANES` values, the other lanes 0.
+    /// The first `n`, at most `LANES`, values, the other lanes 0.
     unsafe fn load_first(from: *const f32, n: usize) -> Self;
     /// Stores the first `n < LANES` lanes.
     unsafe fn store_first(self, to: *mut f32, n: usize);

@@ -33,6 +33,15 @@ pub(super) struct Scratch {
     added: Vec<f32>,
 }
 
+impl Scratch {
+    /// Gives back what is more than `most` bytes.
+    pub(super) fn shrink(&mut self, most: usize) {
+        if (self.added.len() + self.products.len()) * size_of::<f32>() > most {
+            *self = Self::default();
+        }
+    }
+}
+
 /// Queries, keys and values of a text, and which head of them is meant.
 #[derive(Clone, Copy)]
 pub(super) struct HeadOf<'a> {

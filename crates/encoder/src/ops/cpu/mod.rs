@@ -301,6 +301,7 @@ fn attend(qkv: &[f32], heads: Heads, sight: Sight<'_>, distances: Option<&Distan
                 let added = distances.added(HeadOf { qkv, heads, head }, scratch);
                 attend_heads(qkv, heads, head..head + 1, Sight { added, ..sight }, block);
             }
+            scratch.shrink(KEPT);
         });
     });
 }
@@ -421,7 +422,7 @@ mod tests {
         let rotary = Rotary::new(100.0, H / 3);
         for window in [usize::MAX, 20, 0] {
             for rotary in [None, Some(&rotary)] {
-                let sight = Seeing { texts: &texts, heads: 3, window, rotary };
+                let sight = Seeing { texts: &texts, heads: 3, window, rotary, distances: false };
                 let seen = Seen::new(sight, H, &Default::default());
                 // Whole, and in pieces of some rows.
                 for most in [usize::MAX, 5 * 3 * 300 * 40] {
@@ -444,7 +445,7 @@ mod tests {
         let texts: Vec<Span> = lens.map(span).into();
         let (packed, plain) = layer([H, 3 * H], Precision::F32);
         let x = random([first, H]);
-        let sight = Seeing { texts: &texts, heads: 3, window: usize::MAX, rotary: None };
+        let sight = Seeing { texts: &texts, heads: 3, window: usize::MAX, rotary: None, distances: true };
         let seen = Seen::new(sight, H, &Default::default());
         for places in [300, 500] {
             let [queries, keys] = [(); 2].map(|()| random([2 * places - 1, H]));
@@ -472,7 +473,7 @@ mod tests {
         let (packed, _) = layer([H, 3 * H], Precision::F32);
         let x = random([s, H]);
         let text = [Span { first: 0, len: s, attended: s }];
-        let sight = Seeing { texts: &text, heads, window: usize::MAX, rotary: None };
+        let sight = Seeing { texts: &text, heads, window: usize::MAX, rotary: None, distances: true };
         let [queries, keys] = [(); 2].map(|()| random([2 * places - 1, H]));
         let source = DistanceSource { queries: queries.clone(), keys: keys.clone(), heads, precision: Precision::F32 };
         let distances = Flex::pack_distances(source);
