@@ -78,7 +78,7 @@ fn bad_pipelines_are_named_before_anything_is_indexed() {
         assert!(got.code == 2 && got.stderr.contains(says), "{text}\n{}", got.stderr);
         assert!(!dir.path().join(".latewood").exists());
     };
-    wrong("[[stages]]\ntype = \"magic\"\n", "line 1: stages[0]: type is \"magic\", expected late-interaction");
+    wrong("[[stages]]\ntype = \"magic\"\n", "line 2: stages[0]: type is \"magic\", expected late-interaction");
     wrong(
         "[[stages]]\ntype = \"cross-encoder\"\nmodel = \"./none\"\n",
         "stage cross-encoder: model ./none: there is no such folder",

@@ -83,7 +83,7 @@ impl Pipeline {
     pub fn parse_toml(text: &str) -> Result<Self> {
         let line_of = |error: &toml::de::Error| error.span().map(|span| text[..span.start].matches('\n').count() + 1);
         let bad = |error: toml::de::Error| Error::Pipeline { line: line_of(&error), detail: error.message().into() };
-        Self::read(toml::from_str(text).map_err(bad)?, &|place| toml_line(text, place))
+        Self::read(toml::from_str(text).map_err(bad)?, &|place, field| toml_line(text, place, field))
     }
 
     /// Reads a pipeline in JSON.
@@ -109,17 +109,25 @@ impl Pipeline {
             Place::Retrieve(_) => json.retrieve,
             Place::Budget => json.budget_ms,
         };
-        Self::read(written, &|at| place(at).map(line_of))
+        let line = |at, field: Option<&str>| {
+            let part = place(at)?;
+            let key = field.map(|field| format!("\"{field}\""));
+            let within = key.and_then(|key| part.get().lines().position(|line| line.contains(&key)));
+            Some(line_of(part) + within.unwrap_or(0))
+        };
+        Self::read(written, &line)
     }
 
-    fn read(written: Written, line: &dyn Fn(Place) -> Option<usize>) -> Result<Self> {
+    /// `line` says where a place is, and a field of it.
+    fn read(written: Written, line: &dyn Fn(Place, Option<&str>) -> Option<usize>) -> Result<Self> {
         let Written { retrieve, stages, budget_ms, .. } = written;
-        let bad = |place, detail| {
+        let bad = |place, detail: String| {
+            let line = line(place, field_of(&detail));
             let detail = match place {
                 Place::Stage(at) => format!("stages[{at}]: {detail}"),
                 _ => detail,
             };
-            Error::Pipeline { line: line(place), detail }
+            Error::Pipeline { line, detail }
         };
         let read = |(at, table)| Stage::read(table).map_err(|detail| bad(Place::Stage(at), detail));
         let stages: Vec<Stage> = stages.into_iter().enumerate().map(read).collect::<Result<_>>()?;
@@ -157,17 +165,32 @@ impl Pipeline {
     }
 }
 
-/// The line of TOML that is about `place`: a stage's header, or where a field is set.
-fn toml_line(text: &str, place: Place) -> Option<usize> {
+/// The field that `detail` is about: what it begins with, or says is unknown.
+fn field_of(detail: &str) -> Option<&str> {
+    let unknown = detail.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let first = || detail.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).next();
+    unknown.or_else(first).filter(|field| !field.is_empty())
+}
+
+/// The line of TOML that is about `place`: where a field is set, or a stage's header.
+fn toml_line(text: &str, place: Place, field: Option<&str>) -> Option<usize> {
     let sets =
         |line: &str, field: &str| line.strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with('='));
     let compact = |line: &str| line.split_whitespace().collect::<String>();
+    let all_of = |name: &str| text.lines().zip(1..).find(|(line, _)| sets(line.trim(), name)).map(|(_, at)| at);
     let headers = text.lines().zip(1..).filter(|(line, _)| compact(line).starts_with("[[stages]]"));
     let mut headers = headers.map(|(_, number)| number);
     match place {
-        Place::Stage(at) => headers.nth(at),
-        Place::Stages => headers.last(),
-        Place::Budget => text.lines().zip(1..).find(|(line, _)| sets(line.trim(), "budget_ms")).map(|(_, at)| at),
+        Place::Stage(at) => {
+            // A list of them may stand in one place.
+            let Some(header) = headers.nth(at) else { return all_of("stages") };
+            let lines = text.lines().zip(1..).skip(header).take_while(|(line, _)| !compact(line).starts_with("[["));
+            let set =
+                field.and_then(|field| lines.map(|(line, at)| (line.trim(), at)).find(|(line, _)| sets(line, field)));
+            Some(set.map_or(header, |(_, at)| at))
+        }
+        Place::Stages => headers.last().or_else(|| all_of("stages")),
+        Place::Budget => all_of("budget_ms"),
         Place::Retrieve(field) => {
             let mut section = String::new();
             text.lines().map(str::trim).zip(1..).find_map(|(line, number)| {
@@ -215,7 +238,13 @@ impl Stage {
             Some(Value::String(name)) if !name.is_empty() => name,
             Some(other) => return Err(format!("name is {other}, expected a text")),
         };
-        let kind = StageKind::read(&kind, table)?;
+        let known: Vec<String> = table.keys().cloned().collect();
+        let kind = StageKind::read(&kind, table).map_err(|detail| match field_of(&detail) {
+            Some(field) if detail.starts_with("unknown field") && known.iter().any(|known| known == field) => {
+                format!("unknown field `{field}`: this stage has {}", Pipeline::fields(&kind).join(", "))
+            }
+            _ => detail,
+        })?;
         Ok(Self { name, top_k, top_n, exit_margin, kind })
     }
 
@@ -410,29 +439,34 @@ mod tests {
                 "retrieve.top_n is 0",
             ),
             ("stages = 3".into(), Some(1), "sequence"),
+            ("budget_ms = 1\nstages = [{type = \"keyword\", topn = 3}]".into(), Some(2), "unknown field `topn`"),
             (stage("top_n = 3"), Some(4), "stages[0]: type is missing"),
-            (stage("type = \"magic\""), Some(4), "expected late-interaction"),
-            (stage("type = \"keyword\"\ntop_n = 0"), Some(4), "top_n is 0"),
-            (stage("type = \"keyword\"\ntop_n = 5\ntop_k = 3"), Some(4), "only 3 go in"),
-            (stage("type = \"keyword\"\nmodel = \"x\""), Some(4), "unknown field `model`"),
+            (stage("type = \"magic\""), Some(5), "expected late-interaction"),
+            (stage("type = \"keyword\"\ntop_n = 0"), Some(6), "top_n is 0"),
+            (stage("type = \"keyword\"\ntop_n = 5\ntop_k = 3"), Some(6), "only 3 go in"),
+            (
+                stage("type = \"keyword\"\nmodel = \"x\""),
+                Some(6),
+                "unknown field `model`: this stage has exit_margin, name, top_k, top_n, type",
+            ),
             (stage("type = \"cross-encoder\""), Some(4), "missing field `model`"),
             (stage("type = \"keyword\"\n[[stages]]\ntype = \"keyword\""), Some(6), "give this one a name"),
-            (stage("type = \"fusion\"\nof = [\"llm\"]"), Some(4), "before this stage there are retrieve"),
-            (stage("type = \"metadata\"\nsignals = [{type = \"recency\", weight = 1}]"), Some(4), "half_life_days"),
-            (stage("type = \"metadata\"\nsignals = [{type = \"trust\", weight = 1}]"), Some(4), "field is needed"),
+            (stage("type = \"fusion\"\nof = [\"llm\"]"), Some(6), "before this stage there are retrieve"),
+            (stage("type = \"metadata\"\nsignals = [{type = \"recency\", weight = 1}]"), Some(6), "half_life_days"),
+            (stage("type = \"metadata\"\nsignals = [{type = \"trust\", weight = 1}]"), Some(6), "field is needed"),
             (
                 stage("type = \"metadata\"\nsignals = [{type = \"exact-match\", weight = 1, name = \"score\"}]"),
-                Some(4),
+                Some(6),
                 "another is called",
             ),
-            (stage("type = \"llm\"\nmodel = \"m\"\nbase_url = \"ftp://x\""), Some(4), "http://"),
-            (stage("type = \"llm\"\nmodel = \"m\"\nwindow = 1"), Some(4), "window is from 2"),
+            (stage("type = \"llm\"\nmodel = \"m\"\nbase_url = \"ftp://x\""), Some(7), "http://"),
+            (stage("type = \"llm\"\nmodel = \"m\"\nwindow = 1"), Some(7), "window is from 2"),
             (
                 stage("type = \"llm\"\nmodel = \"m\"\nrequest = {model = \"x\"}"),
-                Some(4),
+                Some(7),
                 "request.model is the stage's",
             ),
-            (stage("type = \"llm\"\nmodel = \"m\"\nrequest = {top_p = nan}"), Some(4), "request.top_p"),
+            (stage("type = \"llm\"\nmodel = \"m\"\nrequest = {top_p = nan}"), Some(7), "request.top_p"),
             ("\nbudget_ms = -1".into(), Some(2), "budget_ms is -1"),
             ("budget_ms = inf".into(), Some(1), "budget_ms is inf"),
             ("[[stages]]\ntype = \"keyword\"\n".repeat(99), Some(197), "there are 99 stages"),
@@ -447,6 +481,11 @@ mod tests {
             ("{\"stages\": [\n{\"type\": \"keyword\"},\n\n{\"type\": \"magic\"}]}", 4, "stages[1]: type is \"magic\""),
             ("{\"stages\": [\n{\"type\": \"keyword\",\n\"top_n\": null}]}", 3, ""),
             ("{\n\"retrieve\": {\"top_n\": 1,\n\"top_m\": 1}}", 3, "top_m"),
+            (
+                "{\"stages\": [{\"type\": \"keyword\",\n\"topn\": 1}]}",
+                2,
+                "unknown field `topn`: this stage has exit_margin",
+            ),
             ("{\n\"retrieve\": {\"mode\": \"magic\"}}", 2, "hybrid, semantic"),
             ("{\n\n\"budget_ms\": 0}", 3, "budget_ms is 0"),
             ("{\"stages\": [],\n\"steps\": 1}", 2, "unknown field `steps`"),

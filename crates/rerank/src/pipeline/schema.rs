@@ -48,6 +48,17 @@ impl Pipeline {
     }
 }
 
+impl Pipeline {
+    /// The fields that a stage of this type may have.
+    pub(super) fn fields(kind: &str) -> Vec<String> {
+        let schema = Self::schema();
+        let stages = schema.pointer("/properties/stages/items/oneOf").and_then(Value::as_array);
+        let stage = stages.and_then(|stages| stages.iter().find(|stage| stage["title"] == kind));
+        let fields = stage.and_then(|stage| stage["properties"].as_object());
+        fields.map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
+    }
+}
+
 /// A stage: what its type has, and what all have.
 fn stage<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, description: &str) -> Schema {
     let mut schema = T::json_schema(generator);
