@@ -77,6 +77,7 @@ struct Run<'a> {
     scorers: &'a dyn Scorers,
     host: &'a Host<'a>,
     /// When a stage that waits for others is to end: the pipeline's budget or the host's time is over.
+    #[cfg_attr(not(feature = "llm"), expect(dead_code, reason = "none waits"))]
     until: Option<Instant>,
 }
 
@@ -336,7 +337,7 @@ impl Ranker {
     }
 
     fn score(&self, at: usize, run: Run<'_>, candidates: &mut [Candidate]) -> Result<Given, String> {
-        let Run { query, scorers, host, until } = run;
+        let Run { query, scorers, host, .. } = run;
         let loaded = &self.stages[at];
         match &self.pipeline.stages[at].kind {
             StageKind::LateInteraction(_) if scorers.is_stored() => {
@@ -353,7 +354,8 @@ impl Ranker {
             #[cfg(feature = "llm")]
             StageKind::Llm(stage) => match &loaded.llm {
                 Some(client) => {
-                    let asking = llm::Asking { client, stage, cache: &self.cache, stopped: host.stopped, until };
+                    let asking =
+                        llm::Asking { client, stage, cache: &self.cache, stopped: host.stopped, until: run.until };
                     llm::score(&asking, query, candidates)
                 }
                 None => Err("its model is not there".into()),
