@@ -56,6 +56,13 @@ fn a_search_goes_through_its_stages() {
         let parts = stages["signals"].as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum::<f64>();
         assert!((parts - hit["score"].as_f64().unwrap()).abs() < 1e-4, "{hit}");
     }
+    // A model is found beside the file that names it, too.
+    fs::create_dir_all(dir.path().join("p/model")).unwrap();
+    common::copy(model().as_ref(), &dir.path().join("p/model"));
+    fs::write(dir.path().join("p/p.toml"), pipeline().replace(&model(), "model")).unwrap();
+    fs::write(dir.path().join(".latewoodignore"), "p.toml\np\n").unwrap();
+    let beside = search(&["--pipeline", "p/p.toml", "--json"]);
+    assert_eq!(beside.json()[0]["score"], hits[0]["score"], "{}", beside.stderr);
     // The same scores as a search by meaning gives.
     let semantic = run(dir.path(), &["search", "how hot does the kiln get", "--json", "--mode", "semantic"]).json();
     let of = |hits: &[Value], id: &Value| hits.iter().find(|hit| hit["id"] == *id).cloned().unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use latewood::device::Opened;
 use latewood::encoder::CrossEncoder;
-use latewood::rerank::{Models, Pipeline, Ranker, Report};
+use latewood::rerank::{CrossEncoderStage, Models, Pipeline, Ranker, Report, StageKind};
 
 use crate::args::Args;
 #[cfg(feature = "hub")]
@@ -27,7 +27,21 @@ pub(crate) fn read(named: &str) -> anyhow::Result<Pipeline> {
     let text = fs::read_to_string(named).with_context(|| format!("{named}: cannot read the pipeline"))?;
     let json = Path::new(named).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let read = if json { Pipeline::parse_json(&text) } else { Pipeline::parse_toml(&text) };
-    read.with_context(|| named.to_owned())
+    let mut pipeline = read.with_context(|| named.to_owned())?;
+    find_models(&mut pipeline, Path::new(named).parent().unwrap_or(Path::new("")));
+    Ok(pipeline)
+}
+
+/// A model's folder may be named from the folder of the pipeline's file.
+fn find_models(pipeline: &mut Pipeline, beside: &Path) {
+    for stage in &mut pipeline.stages {
+        if let StageKind::CrossEncoder(CrossEncoderStage { model, .. }) = &mut stage.kind
+            && !Path::new(model).is_dir()
+            && let Some(found) = Some(beside.join(&*model)).filter(|path| path.is_dir())
+        {
+            *model = found.display().to_string();
+        }
+    }
 }
 
 /// The pipeline, with its models loaded.

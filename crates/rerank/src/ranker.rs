@@ -11,7 +11,7 @@ use crate::candidate::Candidate;
 use crate::error::{Error, Result};
 #[cfg(feature = "llm")]
 use crate::llm;
-use crate::pipeline::{Pipeline, RETRIEVE, Stage, StageKind};
+use crate::pipeline::{LlmMethod, Pipeline, RETRIEVE, Stage, StageKind};
 use crate::report::{Distribution, Estimate, Report, StageReport};
 use crate::stages::{fusion, signals};
 
@@ -376,6 +376,8 @@ fn usual_ms(kind: &StageKind) -> f64 {
     match kind {
         StageKind::LateInteraction(_) | StageKind::Keyword(_) => 0.02,
         StageKind::CrossEncoder(_) => 5.0,
+        // Several at a time, where none waits for another's answer.
+        StageKind::Llm(stage) if stage.method != LlmMethod::Listwise => 800.0 / stage.concurrency as f64,
         StageKind::Llm(_) => 800.0,
         StageKind::Metadata(_) | StageKind::Fusion(_) => 0.002,
     }
