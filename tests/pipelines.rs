@@ -71,6 +71,9 @@ fn a_search_goes_through_its_stages() {
     for stage in ["retrieve", "late-interaction", "cross-encoder", "fusion", "metadata", "rose by"] {
         assert!(got.stderr.contains(stage), "{}", got.stderr);
     }
+    // People see what each signal added, too.
+    let shown = search(&["--pipeline", "p.toml", "-k", "1"]);
+    assert!(shown.stdout.contains("exact-match +") && shown.stdout.contains(", score +"), "{}", shown.stdout);
     // People see text, and where it met the query.
     let shown = search(&["--pipeline", "fast", "-k", "1"]);
     assert!(shown.code == 0 && shown.stdout.contains("kiln.md"), "{}\n{}", shown.stdout, shown.stderr);

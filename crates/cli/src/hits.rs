@@ -76,7 +76,16 @@ fn one(out: &mut impl Write, hit: &Hit, rank: usize, query: &str, look: Look, c:
     if look.explain {
         writeln!(out, "   {}{}{}", c.dim, printable(&reasons(hit, query)), c.plain)?;
     }
+    if let Some(sum) = hit.stages.as_ref().and_then(|stages| signals(&stages.signals)) {
+        writeln!(out, "   {}{sum}{}", c.dim, c.plain)?;
+    }
     Ok(())
+}
+
+/// What each signal of a metadata stage added; none where there was no such stage.
+pub(crate) fn signals(signals: &BTreeMap<String, f32>) -> Option<String> {
+    let parts: Vec<String> = signals.iter().map(|(name, added)| format!("{} {added:+.3}", printable(name))).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// The lines of a part of a text, each with its first byte.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::args::{Args, RerankArgs};
 use crate::output::{self, printable};
-use crate::{model, pipeline};
+use crate::{hits, model, pipeline};
 
 /// Late interaction, and nothing else.
 const USUAL: &str = "[[stages]]\ntype = \"late-interaction\"\n";
@@ -78,6 +78,9 @@ pub(crate) fn run(args: &Args, own: &RerankArgs) -> anyhow::Result<ExitCode> {
             writeln!(out, "{rank}. {id}  {:.3}", candidate.score)?;
             for line in candidate.text.trim().lines() {
                 writeln!(out, "   {}", printable(line))?;
+            }
+            if let Some(sum) = hits::signals(&candidate.signals) {
+                writeln!(out, "   {sum}")?;
             }
         }
     }
