@@ -77,8 +77,14 @@ struct Run<'a> {
     scorers: &'a dyn Scorers,
     host: &'a Host<'a>,
     /// When a stage that waits for others is to end: the pipeline's budget or the host's time is over.
-    #[cfg_attr(not(feature = "llm"), expect(dead_code, reason = "none waits"))]
     until: Option<Instant>,
+}
+
+impl Run<'_> {
+    /// Whether no time is left for a stage that waits for others.
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// Loads the models that stages name. Errors are in words.
@@ -290,7 +296,6 @@ impl Ranker {
             let given = self.score(at, run, candidates).and_then(|given| sound(stage, candidates, given));
             report.ms = start.elapsed().as_secs_f64() * 1e3;
             if (run.host.stopped)() {
-                // The whole of it takes longer than that: one that nobody waits for is dear.
                 self.learn(at, &report, run.scorers, true);
                 return Err(Error::Stopped);
             }
@@ -298,7 +303,7 @@ impl Ranker {
                 Ok(given) => given,
                 Err(detail) if matches!(stage.kind, StageKind::Llm(_)) => {
                     // Waiting for nothing costs, too.
-                    self.learn(at, &report, run.scorers, false);
+                    self.learn(at, &report, run.scorers, run.is_over());
                     report.note = Some(format!("failed, the order stays: {detail}"));
                     report.failed = true;
                     Given::all(Vec::new())
@@ -322,16 +327,17 @@ impl Ranker {
         Ok(report)
     }
 
-    /// What a stage took; or, if it was stopped, what it takes `at_least`.
-    fn learn(&self, at: usize, report: &StageReport, scorers: &dyn Scorers, at_least: bool) {
+    /// What a stage took. One that was cut `short` takes longer than that, for all that is known twice as long: what never has
+    /// the time that it needs would otherwise never look dear.
+    fn learn(&self, at: usize, report: &StageReport, scorers: &dyn Scorers, short: bool) {
         let stage = &self.pipeline.stages[at];
         if matches!(stage.kind, StageKind::LateInteraction(_)) && !scorers.is_stored() {
             return;
         }
         let computed = report.candidates - report.cached;
         let units = if matches!(stage.kind, StageKind::Llm(_)) { requests(&stage.kind, computed) } else { computed };
-        let ms = report.ms / units as f64;
-        if units > 0 && !(at_least && ms < self.stages[at].cost.ms()) {
+        let ms = report.ms / units as f64 * if short { 2.0 } else { 1.0 };
+        if units > 0 && !(short && ms < self.stages[at].cost.ms()) {
             self.stages[at].cost.measured(ms);
         }
     }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use endpoint::{Endpoint, Nothing, Reply, candidates, ids, note, rank};
-use latewood_rerank::{Host, Ranked};
+use latewood_rerank::{Host, Pipeline, Ranked, Ranker};
 
 /// No test waits as long as this for what is wrong.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,6 +77,23 @@ fn no_stage_lasts_longer_than_its_host() {
     assert_eq!(ids(&ranked), ["1", "2", "3"]);
     assert!(note(&ranked).contains("no time is left") && ranked.report.stages[0].failed, "{}", note(&ranked));
     assert!(start.elapsed() < PATIENCE / 2);
+}
+
+/// What the budget cuts short each time is found to be too dear for it.
+#[test]
+fn a_budget_that_never_suffices_leaves_the_stage_out() {
+    let endpoint = Endpoint::new(|_, _| Reply::Raw(Box::new(|_| std::thread::sleep(PATIENCE))));
+    // As is usual, one request fits.
+    let text = format!(
+        "budget_ms = 850\n[[stages]]\ntype = \"llm\"\nmodel = \"m\"\nretries = 0\nbase_url = \"{}\"\n",
+        endpoint.url
+    );
+    let ranker = Ranker::new(Pipeline::parse_toml(&text).unwrap(), &Nothing).unwrap();
+    for _ in 0..2 {
+        assert!(note(&rank(&ranker, &[1, 2, 3])).contains("no time is left"));
+    }
+    assert_eq!(note(&rank(&ranker, &[1, 2, 3])), "left out: over the latency budget");
+    assert_eq!(endpoint.count(), 2);
 }
 
 #[test]

@@ -358,6 +358,16 @@ mod tests {
         assert!(difference <= tolerance, "{difference}");
     }
 
+    /// Texts of so many tokens, of which so many are attended to, and the tokens of all.
+    fn texts<const N: usize>(lens: [(usize, usize); N]) -> (Vec<Span>, usize) {
+        let mut first = 0;
+        let span = |(len, attended)| {
+            first += len;
+            Span { first: first - len, len, attended }
+        };
+        (lens.map(span).into(), first)
+    }
+
     /// A layer, and the same as Burn has it.
     fn layer(shape: [usize; 2], precision: Precision) -> (Linear, composed::Linear<Flex>) {
         let (weight, bias) = (random(shape), random([shape[1]]));
@@ -410,13 +420,7 @@ mod tests {
 
     #[test]
     fn attention_is_as_burn_has_it() {
-        let lens = [(1, 1), (70, 70), (13, 4), (40, 1), (300, 250)];
-        let mut first = 0;
-        let span = |(len, attended)| {
-            first += len;
-            Span { first: first - len, len, attended }
-        };
-        let texts: Vec<Span> = lens.map(span).into();
+        let (texts, first) = texts([(1, 1), (70, 70), (13, 4), (40, 1), (300, 250)]);
         let (packed, plain) = layer([H, 3 * H], Precision::F32);
         let x = random([first, H]);
         let rotary = Rotary::new(100.0, H / 3);
@@ -436,13 +440,7 @@ mod tests {
 
     #[test]
     fn attention_that_knows_distances_is_as_burn_has_it() {
-        let lens = [(1, 1), (70, 70), (2, 2), (300, 300), (33, 20)];
-        let mut first = 0;
-        let span = |(len, attended)| {
-            first += len;
-            Span { first: first - len, len, attended }
-        };
-        let texts: Vec<Span> = lens.map(span).into();
+        let (texts, first) = texts([(1, 1), (70, 70), (2, 2), (300, 300), (33, 20)]);
         let (packed, plain) = layer([H, 3 * H], Precision::F32);
         let x = random([first, H]);
         let sight = Seeing { texts: &texts, heads: 3, window: usize::MAX, rotary: None, distances: true };
