@@ -1,5 +1,5 @@
 //! The CUDA source of every kernel, made without a device, so that a machine without one can compile it
-//! (`tests/nvrtc.py`).
+//! (`tests/nvrtc.py`), and run it on its processor ([`super::emulated`]).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::field_reassign_with_default, reason = "CubeCL does not export the type's name")]
 
@@ -11,7 +11,7 @@ use cubecl::ir::AddressType;
 use cubecl::prelude::*;
 use half::f16;
 
-use super::{Four, copy, cube_dim, dense, matrix, narrow, nearest, outline, quantise, residual, rotate, table, top};
+use super::{Four, copy, cube_dim, dense, nearest, quantise, residual, rotate, top};
 use crate::layout::Deal;
 
 define_size!(Width);
@@ -48,8 +48,8 @@ impl Build {
         <f32 as LaunchArg>::expand(&Default::default(), &mut self.0)
     }
 
-    /// Compiles the kernel as it is launched, with its bounds checked, and writes its source.
-    fn write(self, name: &str, cube_dim: CubeDim) {
+    /// Compiles the kernel as it is launched, with its bounds checked.
+    fn source(self, name: &str, cube_dim: CubeDim) -> Source {
         let definition = self.0.build(KernelSettings::default().cube_dim(cube_dim).kernel_name(name));
         let mut options = <CudaCompiler as Compiler>::CompilationOptions::default();
         options.warp_size = 32;
@@ -57,21 +57,38 @@ impl Build {
         options.supports_features.grid_constants = true;
         let address = AddressType::U32.unsigned_type();
         let compiled = CudaCompiler::default().compile(definition, &options, ExecutionMode::Checked, address);
-        let source = compiled.unwrap().to_string();
-        assert!(source.contains("__global__") && source.contains(name), "{source}");
+        Source { name: name.into(), text: compiled.unwrap().to_string(), cube_dim }
+    }
+}
+
+/// A kernel in CUDA's language.
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) text: String,
+    pub(super) cube_dim: CubeDim,
+}
+
+impl Source {
+    fn write(&self) {
+        let Self { name, text, .. } = self;
+        assert!(text.contains("__global__") && text.contains(name), "{text}");
         if let Some(folder) = std::env::var_os(FOLDER) {
-            std::fs::write(Path::new(&folder).join(format!("{name}.cu")), source).unwrap();
+            std::fs::write(Path::new(&folder).join(format!("{name}.cu")), text).unwrap();
         }
     }
 }
 
-#[test]
-fn table_has_a_source() {
+pub(super) fn table() -> Source {
     let mut b = Build::new();
     let (rows, scales, query, table) = (b.input::<u32>(), b.input::<f32>(), b.input::<Four<f32>>(), b.output());
     let [dim, centroids, first] = std::array::from_fn(|_| b.number());
-    table::table_kernel::expand(&mut b.0.scope, rows, scales, query, table, dim, centroids, first);
-    b.write("table", cube_dim());
+    super::table::table_kernel::expand(&mut b.0.scope, rows, scales, query, table, dim, centroids, first);
+    b.source("table", cube_dim())
+}
+
+#[test]
+fn table_has_a_source() {
+    table().write();
 }
 
 #[test]
@@ -101,71 +118,78 @@ fn residual_has_a_source() {
             queries,
             bits,
         );
-        b.write(&format!("residual_{bits}"), cube_dim());
+        b.source(&format!("residual_{bits}"), cube_dim()).write();
     }
+}
+
+pub(super) fn matrix(dim: usize, bits: usize) -> Source {
+    let words = (dim * bits).div_ceil(32);
+    let deal = Deal::new(words, bits);
+    let mut b = Build::new();
+    b.0.scope.register_size::<Width>(deal.width);
+    let codes = b.input::<Vector<u32, Width>>();
+    let [outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
+    let (query, table) = (b.input::<u32>(), b.input::<Four<u32>>());
+    let (constants, units, plan) = (b.input::<f32>(), b.input::<f32>(), b.input::<u32>());
+    let (scores, step) = (b.output::<f32>(), b.float());
+    let [centroids, n, first, blocks, queries, from] = std::array::from_fn(|_| b.number());
+    super::matrix::matrix_kernel::expand::<Width>(
+        &mut b.0.scope,
+        deal.width,
+        codes,
+        outlines,
+        offsets,
+        docs,
+        query,
+        table,
+        constants,
+        units,
+        plan,
+        scores,
+        step,
+        centroids,
+        n,
+        first,
+        blocks,
+        queries,
+        from,
+        words,
+        deal,
+        bits,
+    );
+    b.source(&format!("matrix_{dim}_{bits}"), super::matrix::cube_dim())
 }
 
 #[test]
 fn matrix_has_a_source() {
     for dim in [16usize, 96, 128, 1024] {
         for bits in [1usize, 2, 4] {
-            let words = (dim * bits).div_ceil(32);
-            let deal = Deal::new(words, bits);
-            let mut b = Build::new();
-            b.0.scope.register_size::<Width>(deal.width);
-            let codes = b.input::<Vector<u32, Width>>();
-            let [outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
-            let (query, table) = (b.input::<u32>(), b.input::<Four<u32>>());
-            let (constants, units, plan) = (b.input::<f32>(), b.input::<f32>(), b.input::<u32>());
-            let (scores, step) = (b.output::<f32>(), b.float());
-            let [centroids, n, first, blocks, queries, from] = std::array::from_fn(|_| b.number());
-            matrix::matrix_kernel::expand::<Width>(
-                &mut b.0.scope,
-                deal.width,
-                codes,
-                outlines,
-                offsets,
-                docs,
-                query,
-                table,
-                constants,
-                units,
-                plan,
-                scores,
-                step,
-                centroids,
-                n,
-                first,
-                blocks,
-                queries,
-                from,
-                words,
-                deal,
-                bits,
-            );
-            b.write(&format!("matrix_{dim}_{bits}"), matrix::cube_dim());
+            matrix(dim, bits).write();
         }
     }
 }
 
-#[test]
-fn narrow_has_a_source() {
+pub(super) fn narrow() -> Source {
     let mut b = Build::new();
     let (table, factors) = (b.input::<Four<f32>>(), b.input::<Four<f32>>());
     let (narrow, steps) = (b.output::<Vector<u32, Const<2>>>(), b.float());
     let [centroids, first, n] = std::array::from_fn(|_| b.number());
-    narrow::narrow_kernel::expand(&mut b.0.scope, table, factors, narrow, steps, centroids, first, n);
-    b.write("narrow", CubeDim::new_1d(256));
+    super::narrow::narrow_kernel::expand(&mut b.0.scope, table, factors, narrow, steps, centroids, first, n);
+    b.source("narrow", CubeDim::new_1d(256))
 }
 
 #[test]
-fn outline_has_a_source() {
+fn narrow_has_a_source() {
+    narrow().write();
+}
+
+pub(super) fn outline() -> Source {
     let mut b = Build::new();
     let [outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
     let (table, estimates, lengths) = (b.input::<Four<f32>>(), b.input::<f32>(), b.input::<Four<f32>>());
     let (plan, scores) = (b.input::<u32>(), b.output::<f32>());
     let [centroids, n, first, blocks, queries] = std::array::from_fn(|_| b.number());
-    outline::outline_kernel::expand(
+    super::outline::outline_kernel::expand(
         &mut b.0.scope,
         outlines,
         offsets,
@@ -181,7 +205,12 @@ fn outline_has_a_source() {
         blocks,
         queries,
     );
-    b.write("outline", cube_dim());
+    b.source("outline", cube_dim())
+}
+
+#[test]
+fn outline_has_a_source() {
+    outline().write();
 }
 
 #[test]
@@ -189,7 +218,7 @@ fn copy_has_a_source() {
     let mut b = Build::new();
     let (from, to, n) = (b.input::<Four<f32>>(), b.output::<Four<f32>>(), b.number());
     copy::copy_kernel::expand(&mut b.0.scope, from, to, n);
-    b.write("copy", CubeDim::new_1d(256));
+    b.source("copy", CubeDim::new_1d(256)).write();
 }
 
 fn write_dense<F: Float>(name: &str) {
@@ -199,7 +228,7 @@ fn write_dense<F: Float>(name: &str) {
     let [dim, n, blocks, queries] = std::array::from_fn(|_| b.number());
     let scope = &mut b.0.scope;
     dense::dense_kernel::expand::<F>(scope, tokens, offsets, docs, query, plan, scores, dim, n, blocks, queries);
-    b.write(name, cube_dim());
+    b.source(name, cube_dim()).write();
 }
 
 #[test]
@@ -217,7 +246,7 @@ fn nearest_has_a_source() {
         let [dim, n, blocks, first] = std::array::from_fn(|_| b.number());
         let scope = &mut b.0.scope;
         nearest::nearest_kernel::expand(scope, rows, centroids, dots, best, dim, n, blocks, first, goes_on);
-        b.write(name, cube_dim());
+        b.source(name, cube_dim()).write();
     }
 }
 
@@ -227,7 +256,7 @@ fn rotate_has_a_source() {
     let (rows, rotation, rotated) = (b.input::<Four<f32>>(), b.input::<Four<f32>>(), b.output::<Four<f32>>());
     let [dim, n, blocks, first] = std::array::from_fn(|_| b.number());
     rotate::rotate_kernel::expand(&mut b.0.scope, rows, rotation, rotated, dim, n, blocks, first);
-    b.write("rotate", cube_dim());
+    b.source("rotate", cube_dim()).write();
 }
 
 #[test]
@@ -258,7 +287,7 @@ fn quantise_has_a_source() {
                 fine,
             );
             let name = format!("quantise_{bits}{}", if fine { "_fine" } else { "" });
-            b.write(&name, CubeDim::new_1d(quantise::UNITS as u32));
+            b.source(&name, CubeDim::new_1d(quantise::UNITS as u32)).write();
         }
     }
 }
@@ -271,6 +300,6 @@ fn top_has_a_source() {
         let (best_scores, best_positions) = (b.output::<f32>(), b.output::<u32>());
         let [n, k] = std::array::from_fn(|_| b.number());
         top::top_kernel::expand(&mut b.0.scope, scores, positions, best_scores, best_positions, n, k, listed);
-        b.write(name, CubeDim::new_1d(top::UNITS as u32));
+        b.source(name, CubeDim::new_1d(top::UNITS as u32)).write();
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn residual_matrix<R: Runtime>(
                 fragments.units.arg(client)?,
                 queries.plan().arg(client)?,
                 scores.arg(client)?,
-                step(codec),
+                step(codec.reach()),
                 codec.centroids(),
                 docs.len(),
                 part.first_block + from,

@@ -17,6 +17,8 @@ mod copy;
 mod dense;
 #[cfg(all(test, feature = "cuda"))]
 mod emit;
+#[cfg(all(test, feature = "cuda"))]
+mod emulated;
 mod matrix;
 mod narrow;
 mod nearest;

@@ -11,9 +11,9 @@ const UNITS: u32 = 256;
 const MOST: f32 = 32767.0;
 const HALF: f32 = 32768.0;
 
-/// What one step is worth, of rows that are up to 2^15 long.
-pub(super) fn step(codec: &Codec) -> f32 {
-    codec.reach() * (HALF / MOST)
+/// What one step is worth, of rows that are up to 2^15 long and centroids up to `reach`.
+pub(super) fn step(reach: f32) -> f32 {
+    reach * (HALF / MOST)
 }
 
 /// The scores of a part of a table, each times the factor of its row, as steps above -2^15: `[blocks, centroids, LANES
@@ -33,7 +33,7 @@ pub(super) fn narrow<R: Runtime>(
         part.values.fours(client)?,
         fragments.factors.fours(client)?,
         narrow.vectors(client, 2)?,
-        1.0 / step(codec),
+        1.0 / step(codec.reach()),
         codec.centroids(),
         part.first_block,
         len / 2,

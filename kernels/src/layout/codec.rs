@@ -117,7 +117,8 @@ impl Codec {
     }
 }
 
-fn reach(parts: &CodecParts<'_>) -> f32 {
+/// Length of the longest centroid, and more than 0.
+pub(crate) fn reach(parts: &CodecParts<'_>) -> f32 {
     let square = |&byte: &u8| (i32::from(byte) - LEVEL_OFFSET).pow(2);
     let length = |row: &[u8]| (row.iter().map(square).sum::<i32>() as f32).sqrt();
     let lengths = parts.centroids.chunks_exact(parts.dim).map(length);

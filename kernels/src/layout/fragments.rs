@@ -56,16 +56,28 @@ pub(crate) struct Fragments {
 impl Fragments {
     /// Of `rows`, `[n, dim]`.
     pub(crate) fn new<R: Runtime>(client: &Client<R>, codec: &Codec, rows: &[f32]) -> Result<Self, GpuError> {
-        let dim = codec.dim();
-        let lanes = (rows.len() / dim).next_multiple_of(LANES);
-        let mut factors: Vec<f32> = rows.chunks_exact(dim).map(factor).collect();
-        factors.resize(lanes, 1.0);
-        let units: Vec<f32> = factors.iter().map(|factor| 1.0 / factor).collect();
+        let arranged = Arranged::new(rows, codec.dim(), codec.bits());
         Ok(Self {
-            values: client.upload("queries", &in_words(&arranged(rows, &factors, dim, codec.bits())))?,
-            factors: client.upload("queries", &factors)?,
-            units: client.upload("queries", &units)?,
+            values: client.upload("queries", &arranged.values)?,
+            factors: client.upload("queries", &arranged.factors)?,
+            units: client.upload("queries", &arranged.units)?,
         })
+    }
+}
+
+/// [`Fragments`] before they are copied to a device.
+pub(crate) struct Arranged {
+    pub(crate) values: Vec<u32>,
+    pub(crate) factors: Vec<f32>,
+    pub(crate) units: Vec<f32>,
+}
+
+impl Arranged {
+    pub(crate) fn new(rows: &[f32], dim: usize, bits: u32) -> Self {
+        let mut factors: Vec<f32> = rows.chunks_exact(dim).map(factor).collect();
+        factors.resize(factors.len().next_multiple_of(LANES), 1.0);
+        let units = factors.iter().map(|factor| 1.0 / factor).collect();
+        Self { values: in_words(&arranged(rows, &factors, dim, bits)), factors, units }
     }
 }
 

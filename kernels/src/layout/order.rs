@@ -37,7 +37,7 @@ pub(crate) fn pad_rows(rows: &[u8], bytes: usize) -> Vec<u32> {
 }
 
 /// Rows `[n, dim]` as blocks `[order, LANES]`, the dimensions in the given order and zeros where there is none.
-pub(super) fn in_lanes(rows: &[f32], dim: usize, order: &[Option<usize>]) -> Vec<f32> {
+pub(crate) fn in_lanes(rows: &[f32], dim: usize, order: &[Option<usize>]) -> Vec<f32> {
     let count = rows.len() / dim;
     let mut out = vec![0.0; count.div_ceil(LANES) * order.len() * LANES];
     for (block, rows) in out.chunks_exact_mut(order.len() * LANES).zip(rows.chunks(LANES * dim)) {

@@ -137,7 +137,8 @@ fn starts(dim: usize, queries: &[&[f32]]) -> Result<Vec<u32>, GpuError> {
     Ok(starts)
 }
 
-fn plan(starts: Vec<u32>) -> Vec<u32> {
+/// What [`Queries::plan`] holds of queries that start at those lanes.
+pub(crate) fn plan(starts: Vec<u32>) -> Vec<u32> {
     let rows = starts[starts.len() - 1];
     let first_of = |block: u32| starts.partition_point(|&start| start <= block * LANES as u32) as u32 - 1;
     let firsts: Vec<u32> = (0..rows.div_ceil(LANES as u32)).map(first_of).collect();

@@ -45,13 +45,11 @@ impl Shard {
         client.limits().check_allocation("codes", largest)?;
         let first = parts.offsets[0];
         let offsets: Vec<u32> = parts.offsets.iter().map(|offset| offset - first).collect();
-        let outlines: Vec<u32> =
-            parts.centroids.iter().zip(parts.factors).map(|(&c, &f)| u32::from(c) | u32::from(f) << 16).collect();
         Ok(Self {
             dim: codec.dim(),
             bits: codec.bits(),
             offsets: client.keep("offsets", &offsets)?,
-            outlines: client.keep("outlines", &outlines)?,
+            outlines: client.keep("outlines", &outlines(parts.centroids, parts.factors))?,
             codes: client.keep("codes", &pad_rows(parts.codes, bytes))?,
         })
     }
@@ -98,6 +96,11 @@ impl Shard {
     pub(crate) fn codes(&self) -> &Buffer<u32> {
         &self.codes
     }
+}
+
+/// A centroid in the lower 16 bits, factors in the upper, of each token.
+pub(crate) fn outlines(centroids: &[u16], factors: &[u16]) -> Vec<u32> {
+    centroids.iter().zip(factors).map(|(&c, &f)| u32::from(c) | u32::from(f) << 16).collect()
 }
 
 fn check_parts(parts: &ShardParts<'_>, codec: &Codec, bytes: usize) -> Result<(), GpuError> {

@@ -1,0 +1,1 @@
+// Matrix units: see cuda_runtime.h.
