@@ -7,15 +7,22 @@
     python3 kernels/tests/nvrtc.py sources [more folders]
 
 The packages of CUDA 12 (nvidia-cuda-nvrtc-cu12, nvidia-cuda-runtime-cu12) do as well, but may lack what the kernel
-for matrix units includes. With --ptx FOLDER the compiled
-kernels are kept.
+for matrix units includes. With --ptx FOLDER the compiled kernels are kept.
+
+With --loops (and pip install nvidia-cuda-nvdisasm) the innermost loops of each kernel follow: how many instructions a
+plane of 32 units goes through in a turn, and of which kinds. On a GPU that keeps its units busy they are what a kernel
+that computes costs, so that a change can be weighed where there is none.
 """
 
 import argparse
+import collections
 import ctypes
 import pathlib
+import re
 import site
+import subprocess
 import sys
+import tempfile
 import time
 
 ARCHITECTURES = ("sm_80", "sm_90a")
@@ -45,16 +52,16 @@ class Nvrtc:
         self.library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
         self.version = f"{major.value}.{minor.value}"
 
-    def text(self, program, what):
-        """What NVRTC has written: the log or the PTX."""
+    def written(self, program, what):
+        """What NVRTC has written: the log, the PTX or the code of the device itself."""
         size = ctypes.c_size_t()
         getattr(self.library, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
         text = ctypes.create_string_buffer(max(size.value, 1))
         getattr(self.library, f"nvrtcGet{what}")(program, text)
-        return text.value.decode()
+        return text.raw
 
     def compile(self, source, name, options):
-        """The PTX, or an error, and the log."""
+        """An error or none, the PTX, the code and the log."""
         program = ctypes.c_void_p()
         created = self.library.nvrtcCreateProgram(
             ctypes.byref(program), source.encode(), name.encode(), 0, None, None
@@ -63,15 +70,42 @@ class Nvrtc:
             sys.exit(f"NVRTC creates no program: error {created}")
         encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
         error = self.library.nvrtcCompileProgram(program, len(options), encoded)
-        log, ptx = self.text(program, "ProgramLog"), "" if error else self.text(program, "PTX")
+        log = self.written(program, "ProgramLog").rstrip(b"\0").decode()
+        ptx, code = (b"", b"") if error else (self.written(program, what) for what in ("PTX", "CUBIN"))
         self.library.nvrtcDestroyProgram(ctypes.byref(program))
-        return error, ptx, log
+        return error, ptx.rstrip(b"\0").decode(), code, log
+
+
+def loops(code):
+    """The registers a unit takes, and the instructions of each innermost loop, as the device's code has them."""
+    program = find("**/bin/nvdisasm")
+    program.chmod(0o755)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        text = subprocess.run([program, "-c", file.name], check=True, capture_output=True, text=True).stdout
+    instructions, labels = [], {}
+    for line in text.splitlines():
+        if label := re.match(r"\.(L_x_\d+):", line.strip()):
+            labels[label[1]] = len(instructions)
+        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
+            instructions.append(instruction[1].strip())
+    found = []
+    for end, instruction in enumerate(instructions):
+        to = re.search(r"BRA\b.*`\(\.(L_x_\d+)\)", instruction)
+        if to and labels.get(to[1], end) < end:
+            found.append((labels[to[1]], end))
+    inner = [(a, b) for a, b in found if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in found)]
+    kinds = [re.sub(r"^@!?U?P\d+ ", "", i).split()[0].split(".")[0] for i in instructions]
+    registers = 1 + max((int(r) for i in instructions for r in re.findall(r"\bR(\d+)\b", i)), default=0)
+    return registers, [collections.Counter(kinds[a : b + 1]) for a, b in inner]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=pathlib.Path, metavar="folder")
     parser.add_argument("--ptx", type=pathlib.Path)
+    parser.add_argument("--loops", action="store_true")
     arguments = parser.parse_args()
     sources = sorted(path for folder in arguments.folders for path in folder.glob("*.cu"))
     if not sources:
@@ -84,14 +118,20 @@ def main():
         for architecture in ARCHITECTURES:
             start = time.monotonic()
             options = [f"--gpu-architecture={architecture}", f"--include-path={headers}"]
-            error, ptx, log = nvrtc.compile(path.read_text(), path.name, options)
+            error, ptx, code, log = nvrtc.compile(path.read_text(), path.name, options)
             failed += error != 0
             took = time.monotonic() - start
             print(f"{path.stem:14} {architecture:7} {'FAILED' if error else 'ok'} {took:.2f} s {len(ptx)} bytes of PTX")
             if error:
                 print(log)
-            elif arguments.ptx:
+                continue
+            if arguments.ptx:
                 (arguments.ptx / f"{path.stem}.{architecture}.ptx").write_text(ptx)
+            if arguments.loops:
+                registers, inner = loops(code)
+                print(f"    {registers} registers")
+                for kinds in inner:
+                    print(f"    loop of {kinds.total():4}: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common(9))}")
     if failed:
         sys.exit(f"{failed} of {len(sources) * len(ARCHITECTURES)} compilations failed")
 

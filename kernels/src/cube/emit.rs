@@ -131,7 +131,7 @@ pub(super) fn matrix(dim: usize, bits: usize) -> Source {
     let [outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
     let (query, table) = (b.input::<u32>(), b.input::<Four<u32>>());
     let (constants, units, plan) = (b.input::<f32>(), b.input::<f32>(), b.input::<u32>());
-    let (scores, step) = (b.output::<f32>(), b.float());
+    let (scores, step, one) = (b.output::<f32>(), b.float(), b.float());
     let [centroids, n, first, blocks, queries, from] = std::array::from_fn(|_| b.number());
     super::matrix::matrix_kernel::expand::<Width>(
         &mut b.0.scope,
@@ -147,6 +147,7 @@ pub(super) fn matrix(dim: usize, bits: usize) -> Source {
         plan,
         scores,
         step,
+        one,
         centroids,
         n,
         first,
@@ -181,6 +182,51 @@ pub(super) fn narrow() -> Source {
 #[test]
 fn narrow_has_a_source() {
     narrow().write();
+}
+
+pub(super) fn bytes() -> Source {
+    let mut b = Build::new();
+    let (table, lengths) = (b.input::<Four<f32>>(), b.input::<Four<f32>>());
+    let (bytes, steps) = (b.output::<u32>(), b.float());
+    let [centroids, first, n] = std::array::from_fn(|_| b.number());
+    super::narrow::bytes_kernel::expand(&mut b.0.scope, table, lengths, bytes, steps, centroids, first, n);
+    b.source("bytes", CubeDim::new_1d(256))
+}
+
+#[test]
+fn bytes_has_a_source() {
+    bytes().write();
+}
+
+pub(super) fn sketch() -> Source {
+    let mut b = Build::new();
+    let [outlines, offsets, docs] = std::array::from_fn(|_| b.input::<u32>());
+    let (table, guesses) = (b.input::<Four<u32>>(), b.input::<Vector<u32, Const<2>>>());
+    let (lengths, plan, scores, unit) = (b.input::<f32>(), b.input::<u32>(), b.output::<f32>(), b.float());
+    let [centroids, n, first, blocks, queries] = std::array::from_fn(|_| b.number());
+    super::sketch::sketch_kernel::expand(
+        &mut b.0.scope,
+        outlines,
+        offsets,
+        docs,
+        table,
+        guesses,
+        lengths,
+        plan,
+        scores,
+        unit,
+        centroids,
+        n,
+        first,
+        blocks,
+        queries,
+    );
+    b.source("sketch", super::sketch::cube_dim())
+}
+
+#[test]
+fn sketch_has_a_source() {
+    sketch().write();
 }
 
 pub(super) fn outline() -> Source {

@@ -7,12 +7,16 @@
 //! fit. The centroids' scores are in 16 bits: at 32 rows a query they are as many bytes as the codes themselves, and
 //! read again for each query of a batch, where the codes come from the cache.
 //!
+//! What 16 tokens take of a unit's time is counted in instructions, so that what is read by an index that was made sure
+//! of before is read without a look at lengths: a shard's offsets are ascending and end with its last token, and its
+//! tokens name centroids that there are. Offsets themselves are looked up with care, as documents may be any number.
+//!
 //! The levels are small integers and exact; the rows are rounded to 11 bits, sums are `f32`. A row's product with a
 //! token is off by at most `inverse_norm * (scale * sum(|level| * |x|) / 2^11 + length of the row * length of the
-//! longest centroid / 2^15)`, and by what `f32` rounds.
+//! longest centroid / 2^14)`, and by what `f32` rounds.
 //!
-//! This kernel has been compiled for CUDA, and its results have been checked with the plane emulated on a processor. It
-//! has not run on a GPU yet: a client compares it with the other one before it uses it.
+//! This kernel has been compiled for CUDA, and its CUDA source is run with the plane emulated on a processor
+//! (`emulated.rs`). It has not run on a GPU yet: a client compares it with the other one before it uses it.
 
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
@@ -81,6 +85,7 @@ pub(super) fn residual_matrix<R: Runtime>(
                 queries.plan().arg(client)?,
                 scores.arg(client)?,
                 step(codec.reach()),
+                1.0,
                 codec.centroids(),
                 docs.len(),
                 part.first_block + from,
@@ -101,7 +106,8 @@ pub(super) fn cube_dim() -> CubeDim {
 }
 
 /// One plane a document, then another. `query` is [`Fragments::values`], `table` `[blocks, centroids, 4]` vectors, of
-/// which block `from` is `first_block` of the batch, its scores in units of `step`.
+/// which block `from` is `first_block` of the batch, its scores in units of `step`. `one` is 1: the compiler keeps in a
+/// register what it does not know.
 #[cube(launch)]
 pub(super) fn matrix_kernel<Width: Size>(
     codes: &Array<Vector<u32, Width>>,
@@ -115,6 +121,7 @@ pub(super) fn matrix_kernel<Width: Size>(
     plan: &Array<u32>,
     scores: &mut Array<f32>,
     step: f32,
+    one: f32,
     centroids: usize,
     n: usize,
     first_block: usize,
@@ -137,10 +144,11 @@ pub(super) fn matrix_kernel<Width: Size>(
     let mut of_block = blocks;
 
     let mut position = CUBE_POS * PLANES + UNIT_POS_Y as usize;
+    let (mut start, mut end) = tokens_of(docs, offsets, position);
     while position < n {
-        let doc = docs[position] as usize;
-        let start = offsets[doc] as usize;
-        let end = offsets[doc + 1] as usize;
+        // Where the next document's tokens are is known before they are needed.
+        let next = position + CUBE_COUNT * PLANES;
+        let (next_start, next_end) = tokens_of(docs, offsets, next);
         for block in 0..blocks {
             let rows = (first_block + block) * comptime!(block_pairs * PLANE) + unit;
             if holds && of_block != block {
@@ -150,6 +158,7 @@ pub(super) fn matrix_kernel<Width: Size>(
                 }
                 of_block = block;
             }
+            let near_from = (from + block) * centroids * 4 + quarter;
             let mut best = Array::<f32>::new(UNIT_LANES);
             #[unroll]
             for i in 0..UNIT_LANES {
@@ -159,17 +168,17 @@ pub(super) fn matrix_kernel<Width: Size>(
             while first < end {
                 let low = min(first + row, end - 1);
                 let high = min(first + row + comptime!(TOKENS / 2), end - 1);
-                let (low_outline, high_outline) = (outlines[low], outlines[high]);
-                let low_near = table[((from + block) * centroids + (low_outline & 0xffff) as usize) * 4 + quarter];
-                let high_near = table[((from + block) * centroids + (high_outline & 0xffff) as usize) * 4 + quarter];
+                let (low_outline, high_outline) = (outlines.read_unchecked(low), outlines.read_unchecked(high));
+                let low_near = table.read_unchecked((low_outline & 0xffff) as usize * 4 + near_from);
+                let high_near = table.read_unchecked((high_outline & 0xffff) as usize * 4 + near_from);
                 let mut sums = Sequence::<Sums>::new();
                 #[unroll]
                 for _ in 0..PRODUCTS {
                     sums.push(zeros());
                 }
                 multiply(codes, &pairs, low, high, query, rows, &held, &mut sums, words, deal, bits);
-                take(&mut best, &sums, 0usize, low_near, low_outline, constants, step);
-                take(&mut best, &sums, 1usize, high_near, high_outline, constants, step);
+                take(&mut best, &sums, 0usize, low_near, low_outline, constants, step, one);
+                take(&mut best, &sums, 1usize, high_near, high_outline, constants, step, one);
                 first += TOKENS;
             }
             let lane = (first_block + block) * LANES + quarter * UNIT_LANES + row;
@@ -177,8 +186,17 @@ pub(super) fn matrix_kernel<Width: Size>(
             let most = select(start < end, most, LOWEST);
             add_most(most, lane, plan, scores, first_block + block, position, n, queries);
         }
-        position += CUBE_COUNT * PLANES;
+        position = next;
+        start = next_start;
+        end = next_end;
     }
+}
+
+/// Where the tokens of the document at `position` start and end: nowhere, for one that is not in the shard.
+#[cube]
+fn tokens_of(docs: &Array<u32>, offsets: &Array<u32>, position: usize) -> (usize, usize) {
+    let doc = docs[position] as usize;
+    (offsets[doc] as usize, offsets[doc + 1] as usize)
 }
 
 /// What each two neighbouring codes stand for, `[pairs of codes, PLANE]`: a copy for each unit, so that units that
@@ -224,13 +242,15 @@ fn multiply<Width: Size>(
     let unit = MmaDefinition::<f16, f16, f32>::new(16usize, 8usize, 16usize);
     let quarter = UNIT_POS_X as usize % 4;
     let token_vectors = comptime!(words / deal.width);
+    // Otherwise what is beyond a token's last word is another's, or 0, and the rows have zeros there.
+    let whole = comptime!(words == deal.turns * deal.width * 4);
     let holds = comptime!(deal.steps <= HELD_STEPS);
     let turn_steps = comptime!(deal.steps / deal.turns);
     #[unroll(holds)]
     for turn in 0..deal.turns {
-        // Beyond a token's last word this is another's, or 0: the rows have zeros there.
-        let low_words = codes[low * token_vectors + turn * 4 + quarter];
-        let high_words = codes[high * token_vectors + turn * 4 + quarter];
+        let (at_low, at_high) = (low * token_vectors + turn * 4 + quarter, high * token_vectors + turn * 4 + quarter);
+        let low_words = if whole { codes.read_unchecked(at_low) } else { codes[at_low] };
+        let high_words = if whole { codes.read_unchecked(at_high) } else { codes[at_high] };
         #[unroll]
         for step in 0..turn_steps {
             let word = comptime!(step / (8 / bits));
@@ -266,6 +286,9 @@ fn zeros() -> Sums {
 }
 
 /// Takes a token's products with a unit's lanes, the `at`-th of each pair of its sums, into their maxima.
+///
+/// The scores of two lanes share a word. Each is put behind a one, as the 2^16ths of a float; what is left of the lower
+/// one goes behind the upper one, as up to one step more, of which half is taken away again.
 #[cube]
 fn take(
     best: &mut Array<f32>,
@@ -275,17 +298,20 @@ fn take(
     outline: u32,
     constants: &Array<f32>,
     step: f32,
+    one: f32,
 ) {
-    let inverse_norm = 0.5 + f32::cast_from((outline >> 16) & 1023) * comptime!(1.0 / 1024.0);
-    let scale = constants[16 + (outline >> 26) as usize] * inverse_norm;
-    let step = step * inverse_norm;
+    let ones = u32::reinterpret(one);
+    let inverse_norm = f32::reinterpret(((outline >> 3) & comptime!(1023 << 13)) | ones) - 0.5;
+    let scale = constants.read_unchecked(comptime!(16usize) + (outline >> 26) as usize) * inverse_norm;
+    let span = step * inverse_norm * 65536.0;
+    let (lower, upper) = (-1.5 * span, comptime!(-1.5 - 0.5 / 65536.0) * span);
     #[unroll]
     for i in 0..UNIT_LANES {
         let word = near[comptime!(i / 2)];
-        let bits = if comptime!(i % 2 == 0) { word & 0xffff } else { word >> 16 };
-        // 2^23 and those bits, as a float: cheaper than a conversion.
-        let steps = f32::reinterpret(bits | 0x4b00_0000) - comptime!(8_388_608.0 + 32_768.0);
+        let is_lower = comptime!(i % 2 == 0);
+        let bits = if is_lower { ((word << 7) & comptime!(0xffff << 7)) | ones } else { (word >> 9) + ones };
+        let middle = if is_lower { lower } else { upper };
         let sum = sums.index(comptime!(i / 2))[at];
-        best[i] = max(best[i], steps * step + sum[comptime!(i % 2)] * scale);
+        best[i] = max(best[i], f32::reinterpret(bits) * span + (sum[comptime!(i % 2)] * scale + middle));
     }
 }

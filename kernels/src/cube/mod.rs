@@ -1,6 +1,6 @@
 //! The kernels, one file each: the code that runs on the GPU, and above it the function that launches it.
 //!
-//! All that score, but for [`top`] and the one for matrix units, share one shape. A *cube* (CUDA: thread block) of
+//! All that score, but for [`top`] and those for planes (`matrix.rs`, `sketch.rs`), share one shape. A *cube* (CUDA: thread block) of
 //! [`UNITS`] units takes one document and, one after another, the blocks of [`LANES`] query rows. Of each block it
 //! holds a tile of [`TOKENS`] tokens by [`LANES`] lanes in registers, [`UNIT_TOKENS`] tokens by 4 lanes a unit: a value
 //! that is read meets 4 others, as in a matrix product. The maximum over tokens then stays in the lanes, and ragged
@@ -26,6 +26,7 @@ mod outline;
 mod quantise;
 mod residual;
 mod rotate;
+mod sketch;
 mod sum;
 mod table;
 mod tile;
@@ -74,7 +75,7 @@ pub(crate) const LOWEST: f32 = -1.0e30;
 /// Four values that are read together.
 pub(crate) type Four<T> = Vector<T, Const<4>>;
 
-/// The cube that all but [`top`] and the one for matrix units run in.
+/// The cube that all but [`top`] and those for planes run in.
 pub(crate) fn cube_dim() -> CubeDim {
     CubeDim::new_2d(LANE_UNITS as u32, TOKEN_UNITS as u32)
 }

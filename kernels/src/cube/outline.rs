@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use super::sketch::sketch;
 use super::sum::{add_maxima, unit_lanes};
 use super::tile::unit_token;
 use super::{Four, LOWEST, TOKEN_UNITS, cube_dim};
@@ -11,6 +12,8 @@ use crate::layout::{Codec, Queries, Shard, Table};
 /// Scores documents of a shard, given by their positions in it `[n]`, by a guess at each token: its centroid's score
 /// times the weight of the token's scale, and what a token of that scale is taken to lean towards the row. Into
 /// `[queries, n]`.
+///
+/// Where the device has matrix units, centroids' scores are taken in bytes; see [`Client::matrix_units`].
 ///
 /// # Errors
 /// As [`super::residual`].
@@ -24,6 +27,9 @@ pub fn outline<R: Runtime>(
 ) -> Result<Buffer<f32>, GpuError> {
     shard.check_codec(codec)?;
     table.check(codec, queries)?;
+    if client.matrix_units().is_ok() {
+        return sketch(client, codec, shard, queries, table, docs);
+    }
     let scores = client.empty("scores", queries.len() * docs.len())?;
     if docs.is_empty() {
         return Ok(scores);

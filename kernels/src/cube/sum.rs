@@ -102,10 +102,14 @@ pub(crate) fn add_most(
 ) {
     let from = block * LANES;
     let mut query = plan[queries + 1 + block] as usize;
-    while query < queries && (plan[query] as usize) < from + LANES {
-        let start = plan[query] as usize;
-        let own = lane >= start && lane < plan[query + 1] as usize;
-        let sum = plane_sum(select(own, most, 0.0));
+    let mut start = plan[query] as usize;
+    while query < queries && start < from + LANES {
+        let end = plan[query + 1] as usize;
+        let mut sum = select(lane >= start && lane < end, most, 0.0);
+        #[unroll]
+        for i in 0..5u32 {
+            sum += plane_shuffle_xor(sum, comptime!(16u32 >> i));
+        }
         if UNIT_POS_X == 0 {
             let at = query * docs + doc;
             if start >= from {
@@ -114,6 +118,7 @@ pub(crate) fn add_most(
                 scores[at] += sum;
             }
         }
+        start = end;
         query += 1;
     }
 }

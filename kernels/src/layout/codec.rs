@@ -5,7 +5,7 @@ use latewood_simd::{LEVEL_OFFSET, SCALES};
 
 use super::centroids::MAX_CENTROIDS;
 use super::order::{code_words, pad_rows};
-use super::{check_dim, ensure};
+use super::{Guesses, check_dim, ensure};
 use crate::client::{Buffer, Client, GpuError};
 
 /// How tokens are coded, as the engine has it.
@@ -39,6 +39,7 @@ pub struct Codec {
     row_scales: Buffer<f32>,
     constants: Buffer<f32>,
     estimates: Buffer<f32>,
+    guesses: Guesses,
 }
 
 impl Codec {
@@ -55,14 +56,16 @@ impl Codec {
         ensure(bytes == count * parts.dim, || format!("{bytes} bytes of {count} centroids"))?;
         let levels = parts.levels.iter().map(|&level| f32::from(level));
         let constants: Vec<f32> = levels.chain(parts.scales.iter().copied()).collect();
+        let reach = reach(parts);
         Ok(Self {
             dim: parts.dim,
             bits: parts.bits,
-            reach: reach(parts),
+            reach,
             rows: client.keep("centroids", &pad_rows(parts.centroids, parts.dim))?,
             row_scales: client.keep("centroid scales", parts.centroid_scales)?,
             constants: client.keep("levels and scales", &constants)?,
             estimates: client.keep("weights", &[*parts.weights, *parts.leans].concat())?,
+            guesses: Guesses::new(client, reach, parts.weights, parts.leans)?,
         })
     }
 
@@ -83,7 +86,8 @@ impl Codec {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        self.rows.bytes() + self.row_scales.bytes() + self.constants.bytes() + self.estimates.bytes()
+        let small = self.constants.bytes() + self.estimates.bytes() + self.guesses.values.bytes();
+        self.rows.bytes() + self.row_scales.bytes() + small
     }
 
     /// Words that a token's codes take.
@@ -109,6 +113,11 @@ impl Codec {
     /// `[16 + SCALES]`: levels, then scales.
     pub(crate) fn constants(&self) -> &Buffer<f32> {
         &self.constants
+    }
+
+    /// Weights and leans in halves.
+    pub(crate) fn guesses(&self) -> &Guesses {
+        &self.guesses
     }
 
     /// `[2, SCALES]`: weights, then leans.

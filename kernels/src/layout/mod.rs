@@ -10,6 +10,7 @@ mod coder;
 mod codes;
 mod dense;
 mod fragments;
+mod guesses;
 mod order;
 mod queries;
 mod shard;
@@ -21,6 +22,7 @@ pub use coder::{Coder, CoderParts};
 pub use codes::Codes;
 pub use dense::{DenseTokens, TokenValue};
 pub(crate) use fragments::{Deal, Fragments, PLANE, PRODUCTS, STEP_PAIRS};
+pub(crate) use guesses::{Guesses, HALF_BYTE, MOST_BYTE};
 pub use queries::{MAX_ROWS, Queries};
 pub use shard::{Shard, ShardParts, fitting_parts};
 pub use table::Table;
@@ -30,6 +32,7 @@ pub(crate) use table::TablePart;
 pub(crate) use {
     codec::reach,
     fragments::Arranged,
+    guesses::in_halves,
     order::{in_lanes, pad_rows},
     queries::plan,
     shard::outlines,

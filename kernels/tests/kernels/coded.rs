@@ -70,21 +70,20 @@ impl Case {
         let scores: Vec<f32> = table.pieces().flat_map(|piece| client.read(piece).unwrap()).collect();
         check_table(coded, &rows.concat(), &scores);
 
-        let got = client.read(&outline(client, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
-        self.check(
-            "outline",
-            &got,
-            |doc, query| coded.outline(doc, query),
-            |doc, query| twin_outline(coded, doc, query),
-        );
-
         let plain = client.clone().without_matrix_units();
+        let got = plain.read(&outline(&plain, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
+        let twin = |doc: usize, query: &QueryI8| twin_outline(coded, doc, query);
+        self.check("outline", &got, |doc, query| coded.outline(doc, query), twin);
+
         let got = plain.read(&residual(&plain, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
         self.check("residual", &got, |doc, query| coded.score(doc, query), |doc, query| twin_score(coded, doc, query));
 
         if let Err(reason) = client.matrix_units() {
             return eprintln!("NOT TESTED, matrix units: {reason}");
         }
+        let got = client.read(&outline(client, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
+        let rounded = |doc: usize, query: &[f32]| coded.outline(doc, query).with_slack(coded.guessing(query));
+        self.check("outline by planes", &got, rounded, twin);
         let got = client.read(&residual(client, codec, shard, &queries, &table, &docs).unwrap()).unwrap();
         self.check(
             "residual with matrix units",

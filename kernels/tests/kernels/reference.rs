@@ -112,16 +112,28 @@ impl Coded {
     /// How far a document's score may be off by its rows having 11 bits, and its centroids' scores 16.
     pub(crate) fn rounding(&self, doc: usize, query: &[f32]) -> f64 {
         let length = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
-        // Half a step: at most 1 / 32766 of the product of the lengths.
+        // Half a step, at most 1 / 32766 of the product of the lengths, and half a one for rows that share a word.
         let reach = (0..self.centroid_scales.len()).map(|id| length(&mut self.centroid(id).into_iter()));
         let reach = reach.fold(0.0, f64::max);
         let rows = query.chunks_exact(self.dim).map(|row| {
-            let near = reach * length(&mut row.iter().map(|&x| f64::from(x))) / 32766.0;
+            let near = reach * length(&mut row.iter().map(|&x| f64::from(x))) / 16383.0;
             let most = row.iter().map(|&x| f64::from(x.abs())).sum::<f64>() * f64::from(MAX_LEVEL) / 2048.0;
             let tokens = self.tokens_of(doc).map(|t| unpack_factors(self.factors[t], &self.scales));
             let off = tokens.map(|(scale, inverse)| (near + most * f64::from(scale)) * f64::from(inverse));
             off.fold(0.0, f64::max)
         });
+        rows.sum()
+    }
+
+    /// How far a score by outlines may be off by centroids' scores being bytes, and guesses having 11 bits.
+    pub(crate) fn guessing(&self, query: &[f32]) -> f64 {
+        let length = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+        let reach = (0..self.centroid_scales.len()).map(|id| length(&mut self.centroid(id).into_iter()));
+        let reach = reach.fold(0.0, f64::max);
+        let largest = |values: &[f32]| f64::from(values.iter().fold(0.0, |most: f32, x| most.max(x.abs())));
+        let (weight, lean) = (largest(&self.weights), largest(&self.leans));
+        let off = reach * weight / 254.0 + (reach * weight + lean) / 1024.0;
+        let rows = query.chunks_exact(self.dim).map(|row| length(&mut row.iter().map(|&x| f64::from(x))) * off);
         rows.sum()
     }
 
