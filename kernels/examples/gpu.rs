@@ -130,7 +130,7 @@ mod gpu {
             top(client, &residual(client, &index.codec, shard, &queries, &table, docs)?, docs.len(), K)
         });
         let best: Vec<Top> = best.collect::<Result<_, _>>()?;
-        best.iter().try_for_each(|top| top.read(client).map(drop))
+        Top::read_all(client, &best.iter().collect::<Vec<_>>()).map(drop)
     }
 
     fn chosen<R: Runtime>(client: &Client<R>, index: &Loaded, query: &[f32]) -> Result<(), GpuError> {
@@ -141,8 +141,8 @@ mod gpu {
         });
         let best: Vec<Top> = best.collect::<Result<_, _>>()?;
         let mut all = Vec::new();
-        for (part, top) in best.iter().enumerate() {
-            all.extend(top.read(client)?[0].iter().map(|&(doc, score)| (score, part, doc)));
+        for (part, found) in Top::read_all(client, &best.iter().collect::<Vec<_>>())?.iter().enumerate() {
+            all.extend(found[0].iter().map(|&(doc, score)| (score, part, doc)));
         }
         all.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         all.truncate(RESCORED);
@@ -153,7 +153,7 @@ mod gpu {
             let buffer = client.upload("documents", &docs)?;
             found.push(top(client, &residual(client, &index.codec, shard, &queries, &table, &buffer)?, docs.len(), K)?);
         }
-        found.iter().try_for_each(|top| top.read(client).map(drop))
+        Top::read_all(client, &found.iter().collect::<Vec<_>>()).map(drop)
     }
 
     fn load<R: Runtime>(client: &Client<R>, docs: usize) -> Result<Loaded, GpuError> {

@@ -45,7 +45,7 @@ pub use backend::{GpuBackend, GpuOptions, GpuStatus};
 #[cfg(feature = "gpu")]
 pub use client::{Buffer, Client, GpuError, Limits, Memory};
 #[cfg(feature = "gpu")]
-pub use cube::{LANES, MAX_TOP, Top, copy, dense, encode, nearest, outline, residual, rotate, table, top};
+pub use cube::{BestOfRows, LANES, MAX_TOP, Top, copy, dense, encode, nearest, outline, residual, rotate, table, top};
 #[cfg(feature = "gpu")]
 pub use layout::{
     Centroids, Codec, CodecParts, Coder, CoderParts, Codes, DenseTokens, MAX_ROWS, Queries, Shard, ShardParts, Table,

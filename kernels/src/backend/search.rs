@@ -10,7 +10,7 @@ use latewood_engine::{DocOrd, Plan, Ranked, Ranking, ResidualCodec};
 use super::resident::{Part, Resident};
 use super::worker::{Failure, Search, Target};
 use crate::client::{Buffer, Client, GpuError};
-use crate::cube::{MAX_TOP, Top, outline, residual, table, top};
+use crate::cube::{BestOfRows, MAX_TOP, Top, outline, residual, table, top};
 use crate::layout::{Codec, Queries, Table};
 
 /// Queries scored together at most: each takes a score a document.
@@ -136,9 +136,10 @@ fn collect<R: Runtime>(
     waiting: &mut Vec<Waiting>,
     best: &mut [Vec<Ranked>],
 ) -> Result<(), GpuError> {
-    for (shard, parts, number, docs, top) in waiting.drain(..) {
+    let found = Best::read_all(client, &waiting.iter().map(|(.., best)| best).collect::<Vec<_>>())?;
+    for ((shard, parts, number, docs, _), found) in waiting.drain(..).zip(found) {
         let first = parts[number].docs.start as u32;
-        for (best, found) in best.iter_mut().zip(top.read(client)?) {
+        for (best, found) in best.iter_mut().zip(found) {
             let place = |position: u32| docs.listed.as_ref().map_or(position, |(listed, _)| listed[position as usize]);
             best.extend(found.into_iter().map(|(position, score)| Ranked {
                 shard,
@@ -180,23 +181,29 @@ impl Best {
         }
     }
 
-    /// For each query, positions and scores.
-    fn read<R: Runtime>(&self, client: &Client<R>) -> Result<Vec<Vec<(u32, f32)>>, GpuError> {
-        let (scores, n, keep) = match self {
-            Self::Top(top) => return top.read(client),
-            Self::Scores { scores, n, keep } => (client.read(scores)?, *n, *keep),
-        };
-        let rows = scores.chunks_exact(n).map(|row| {
-            let mut row: Vec<(u32, f32)> = (0..).zip(row.iter().copied()).collect();
-            let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-            if keep < n {
-                row.select_nth_unstable_by(keep, order);
-                row.truncate(keep);
+    /// Of each, for each query, positions and scores.
+    fn read_all<R: Runtime>(client: &Client<R>, all: &[&Self]) -> Result<Vec<BestOfRows>, GpuError> {
+        let tops = all.iter().filter_map(|best| if let Self::Top(top) = best { Some(top) } else { None });
+        let mut tops = Top::read_all(client, &tops.collect::<Vec<_>>())?.into_iter();
+        let read = |best: &&Self| match best {
+            Self::Top(_) => Ok(tops.next().unwrap_or_default()),
+            Self::Scores { scores, n, keep } => {
+                let scores = client.read(scores)?;
+                Ok(scores.chunks_exact(*n).map(|row| best_of(row, *keep)).collect())
             }
-            row
-        });
-        Ok(rows.collect())
+        };
+        all.iter().map(read).collect()
     }
+}
+
+/// The `keep` best scores and their positions, in any order.
+fn best_of(scores: &[f32], keep: usize) -> Vec<(u32, f32)> {
+    let mut row: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).collect();
+    if keep < row.len() {
+        row.select_nth_unstable_by(keep, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        row.truncate(keep);
+    }
+    row
 }
 
 /// Queries in the space of a codec, and what its centroids score.

@@ -157,16 +157,29 @@ impl<R: Runtime> Client<R> {
     /// # Errors
     /// When anything launched since the buffer was made has failed: it may not hold what it should.
     pub fn read<T: Pod>(&self, buffer: &Buffer<T>) -> Result<Vec<T>, GpuError> {
+        Ok(self.read_all(&[buffer])?.remove(0))
+    }
+
+    /// Copies buffers back together, which takes the wait for one.
+    ///
+    /// # Errors
+    /// As [`Client::read`].
+    pub fn read_all<T: Pod>(&self, buffers: &[&Buffer<T>]) -> Result<Vec<Vec<T>>, GpuError> {
         self.check()?;
-        self.check_buffer(buffer)?;
-        if buffer.is_lost() {
-            return Err(GpuError::Failed("it has failed since this buffer was made".into()));
+        for buffer in buffers {
+            self.check_buffer(buffer)?;
+            if buffer.is_lost() {
+                return Err(GpuError::Failed("it has failed since this buffer was made".into()));
+            }
         }
-        let handle = buffer.handle().clone();
-        let bytes = self.noted(|| self.raw.read_one(handle).map_err(|error| error.to_string()))?;
-        let mut values = vec![T::zeroed(); buffer.len()];
-        bytemuck::cast_slice_mut(&mut values).copy_from_slice(&bytes[..buffer.len() * size_of::<T>()]);
-        Ok(values)
+        let handles = buffers.iter().map(|buffer| buffer.handle().clone()).collect();
+        let read = self.noted(|| block_on(self.raw.read_async(handles)).map_err(|error| error.to_string()))?;
+        let values = read.iter().zip(buffers).map(|(bytes, buffer)| {
+            let mut values = vec![T::zeroed(); buffer.len()];
+            bytemuck::cast_slice_mut(&mut values).copy_from_slice(&bytes[..buffer.len() * size_of::<T>()]);
+            values
+        });
+        Ok(values.collect())
     }
 
     /// Runs `act`, and counts it if it fails.

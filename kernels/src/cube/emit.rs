@@ -11,7 +11,7 @@ use cubecl::ir::AddressType;
 use cubecl::prelude::*;
 use half::f16;
 
-use super::{Four, copy, cube_dim, dense, nearest, quantise, residual, rotate, top};
+use super::{Four, copy, cube_dim, dense, nearest, quantise, residual, rotate, select, top};
 use crate::layout::Deal;
 
 define_size!(Width);
@@ -339,13 +339,30 @@ fn quantise_has_a_source() {
 }
 
 #[test]
-fn top_has_a_source() {
-    for (name, listed) in [("top_first", false), ("top_next", true)] {
+fn select_has_a_source() {
+    for (name, second) in [("count_first", false), ("count_second", true)] {
         let mut b = Build::new();
-        let (scores, positions) = (b.input::<f32>(), b.input::<u32>());
-        let (best_scores, best_positions) = (b.output::<f32>(), b.output::<u32>());
+        let (scores, firsts, counted) = (b.input::<f32>(), b.input::<u32>(), b.output::<Atomic<u32>>());
         let [n, k] = std::array::from_fn(|_| b.number());
-        top::top_kernel::expand(&mut b.0.scope, scores, positions, best_scores, best_positions, n, k, listed);
+        select::count_kernel::expand(&mut b.0.scope, scores, firsts, counted, n, k, second);
+        b.source(name, CubeDim::new_1d(256)).write();
+    }
+    let mut b = Build::new();
+    let (scores, firsts, seconds) = (b.input::<f32>(), b.input::<u32>(), b.input::<u32>());
+    let (counts, positions) = (b.output::<Atomic<u32>>(), b.output::<u32>());
+    let [n, k] = std::array::from_fn(|_| b.number());
+    select::list_kernel::expand(&mut b.0.scope, scores, firsts, seconds, counts, positions, n, k);
+    b.source("list", CubeDim::new_1d(256)).write();
+}
+
+#[test]
+fn top_has_a_source() {
+    for (name, selected) in [("top_of_all", false), ("top_of_selected", true)] {
+        let mut b = Build::new();
+        let (scores, positions, counts) = (b.input::<f32>(), b.input::<u32>(), b.input::<u32>());
+        let best = b.output::<u32>();
+        let [n, k] = std::array::from_fn(|_| b.number());
+        top::top_kernel::expand(&mut b.0.scope, scores, positions, counts, best, n, k, selected);
         b.source(name, CubeDim::new_1d(top::UNITS as u32)).write();
     }
 }

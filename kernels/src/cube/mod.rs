@@ -26,6 +26,7 @@ mod outline;
 mod quantise;
 mod residual;
 mod rotate;
+mod select;
 mod sketch;
 mod sum;
 mod table;
@@ -43,7 +44,7 @@ pub use rotate::rotate;
 pub use table::table;
 #[cfg(all(test, feature = "wgpu"))]
 pub(crate) use top::launch_too_large;
-pub use top::{MAX_TOP, Top, top};
+pub use top::{BestOfRows, MAX_TOP, Top, top};
 
 use cubecl::prelude::*;
 

@@ -1,11 +1,12 @@
 //! The best of many scores, so that only they are read back.
 //!
-//! A cube goes through a strip of scores. It holds the best so far and as many new ones as there is room for in shared
-//! memory, sorts them all, and keeps the best; where no new score is good enough it passes on without sorting, which
-//! soon is the rule. The best of the strips then are the scores of the next launch, until there is one strip.
+//! Of very many, those that may be among the best are listed first ([`select_scores()`]). What is left is sorted in pieces by one
+//! cube a row: it holds the best so far and as many new ones as there is room for in shared memory, sorts them all, and
+//! keeps the best; where no new score is good enough it passes on without sorting.
 
 use cubecl::prelude::*;
 
+use super::select::select_scores;
 use crate::client::{Buffer, Client, GpuError};
 
 /// How many of the best can be asked for.
@@ -17,17 +18,20 @@ pub(crate) const UNITS: usize = 256;
 const SORTED: usize = 2048;
 /// Bytes of shared memory: scores, positions, and a flag.
 pub(crate) const SHARED: usize = SORTED * 8 + 4;
-/// Scores of a strip, where there are so many.
-const STRIP: usize = 8 * SORTED;
+/// Scores of a row that are sorted without being selected from: fewer launches then count for more.
+const FEW: usize = 4 * SORTED;
 
 /// The best of each row of scores, on the device.
 #[derive(Debug, Clone)]
 pub struct Top {
     rows: usize,
     k: usize,
-    scores: Buffer<f32>,
-    positions: Buffer<u32>,
+    /// `[rows, 2, k]`: positions, then the bits of their scores. None of no row or for no place.
+    best: Option<Buffer<u32>>,
 }
+
+/// For each row its best positions and their scores.
+pub type BestOfRows = Vec<Vec<(u32, f32)>>;
 
 impl Top {
     /// Reads them: for each row its best positions and their scores, best first, equals in the order of their
@@ -35,19 +39,28 @@ impl Top {
     ///
     /// # Errors
     /// As [`Client::read`].
-    pub fn read<R: Runtime>(&self, client: &Client<R>) -> Result<Vec<Vec<(u32, f32)>>, GpuError> {
-        if self.k == 0 {
-            return Ok(vec![Vec::new(); self.rows]);
-        }
-        let (positions, scores) = (client.read(&self.positions)?, client.read(&self.scores)?);
-        let rows = positions.chunks_exact(self.k).zip(scores.chunks_exact(self.k));
-        Ok(rows.map(|(positions, scores)| positions.iter().copied().zip(scores.iter().copied()).collect()).collect())
+    pub fn read<R: Runtime>(&self, client: &Client<R>) -> Result<BestOfRows, GpuError> {
+        Ok(Self::read_all(client, &[self])?.remove(0))
     }
 
-    /// `[rows, k]`: the positions, for another kernel.
-    pub fn positions(&self) -> &Buffer<u32> {
-        &self.positions
+    /// Reads several together, which takes the wait for one.
+    ///
+    /// # Errors
+    /// As [`Client::read`].
+    pub fn read_all<R: Runtime>(client: &Client<R>, tops: &[&Self]) -> Result<Vec<BestOfRows>, GpuError> {
+        let buffers: Vec<&Buffer<u32>> = tops.iter().filter_map(|top| top.best.as_ref()).collect();
+        let mut words = client.read_all(&buffers)?.into_iter();
+        let ranked = tops.iter().map(|top| match (&top.best, top.k) {
+            (Some(_), k) => words.next().unwrap_or_default().chunks_exact(2 * k).map(|row| ranked(row, k)).collect(),
+            (None, _) => vec![Vec::new(); top.rows],
+        });
+        Ok(ranked.collect())
     }
+}
+
+fn ranked(row: &[u32], k: usize) -> Vec<(u32, f32)> {
+    let (positions, scores) = row.split_at(k);
+    positions.iter().zip(scores).map(|(&position, &score)| (position, f32::from_bits(score))).collect()
 }
 
 /// Finds the `k` best of each row of `scores`, `[rows, n]`; all, where there are fewer.
@@ -65,79 +78,72 @@ pub fn top<R: Runtime>(client: &Client<R>, scores: &Buffer<f32>, n: usize, k: us
     if rows > limit as usize {
         return Err(GpuError::TooMany { what: "rows of scores", count: rows as u64, limit: u64::from(limit) });
     }
-    let mut best = Top { rows, k, scores: scores.clone(), positions: client.upload("positions", &[0u32])? };
-    let (mut left, mut listed) = (n, false);
-    while k > 0 && (left > k || !listed) {
-        let strips = left.div_ceil(STRIP);
-        let next = Top {
-            scores: client.empty("best scores", rows * strips * k)?,
-            positions: client.empty("best positions", rows * strips * k)?,
-            ..best
-        };
-        top_kernel::launch::<R>(
-            client.raw(),
-            CubeCount::Static(strips as u32, rows as u32, 1),
-            CubeDim::new_1d(UNITS as u32),
-            best.scores.arg(client)?,
-            best.positions.arg(client)?,
-            next.scores.arg(client)?,
-            next.positions.arg(client)?,
-            left,
-            k,
-            listed,
-        );
-        (best, left, listed) = (next, strips * k, true);
+    if k == 0 || rows == 0 {
+        return Ok(Top { rows, k, best: None });
     }
-    Ok(best)
+    let best = client.empty("best scores", 2 * rows * k)?;
+    let none = client.upload("positions", &[0u32])?;
+    let selected = if n > FEW { Some(select_scores(client, scores, n, k)?) } else { None };
+    let (positions, counts) = selected.as_ref().map_or((&none, &none), |found| (&found.positions, &found.counts));
+    top_kernel::launch::<R>(
+        client.raw(),
+        CubeCount::Static(1, rows as u32, 1),
+        CubeDim::new_1d(UNITS as u32),
+        scores.arg(client)?,
+        positions.arg(client)?,
+        counts.arg(client)?,
+        best.arg(client)?,
+        n,
+        k,
+        selected.is_some(),
+    );
+    Ok(Top { rows, k, best: Some(best) })
 }
 
-/// One cube a strip, in `x`, of a row, in `y`. `positions` are those of the scores where they are `listed`, otherwise a
-/// score's position is its place in the row. What is missing in the last strip has no score that counts.
+/// One cube a row, in `y`. Where scores have been selected, `positions` lists them, and `counts`
+/// says how many they are. `best` is that of [`Top`].
 #[cube(launch)]
 pub(super) fn top_kernel(
     scores: &Array<f32>,
     positions: &Array<u32>,
-    best_scores: &mut Array<f32>,
-    best_positions: &mut Array<u32>,
+    counts: &Array<u32>,
+    best: &mut Array<u32>,
     n: usize,
     k: usize,
-    #[comptime] listed: bool,
+    #[comptime] selected: bool,
 ) {
     let mut keys = SharedMemory::<f32>::new(SORTED);
     let mut places = SharedMemory::<u32>::new(SORTED);
     let mut better = SharedMemory::<u32>::new(1usize);
     let unit = UNIT_POS as usize;
     let row = CUBE_POS_Y as usize;
-    let strip = CUBE_POS_X as usize;
-    let end = min(strip * STRIP + STRIP, n);
-
-    let mut i = unit;
-    while i < k {
-        keys[i] = f32::MIN;
-        places[i] = u32::MAX;
-        i += UNITS;
+    let mut end = n;
+    if selected {
+        end = min(counts[row] as usize, n);
     }
-    let mut from = strip * STRIP;
+    // At first there is nothing to keep.
+    let mut kept = 0usize;
+    let mut from = 0usize;
     while from < end {
         if unit == 0 {
             better[0] = 0;
         }
         sync_cube();
-        i = k + unit;
+        let mut i = kept + unit;
         while i < SORTED {
-            let at = from + i - k;
+            let at = from + i - kept;
             if at < end {
-                keys[i] = scores[row * n + at];
-                if listed {
-                    places[i] = positions[row * n + at];
-                } else {
-                    places[i] = at as u32;
+                let mut place = at as u32;
+                if selected {
+                    place = positions[row * n + at];
                 }
+                places[i] = place;
+                keys[i] = scores[row * n + place as usize];
             } else {
                 keys[i] = f32::MIN;
                 places[i] = u32::MAX;
             }
-            if comes_before(keys[i], places[i], keys[k - 1], places[k - 1]) {
+            if kept == 0 || comes_before(keys[i], places[i], keys[k - 1], places[k - 1]) {
                 better[0] = 1;
             }
             i += UNITS;
@@ -147,13 +153,13 @@ pub(super) fn top_kernel(
             sort(&mut keys, &mut places);
         }
         sync_cube();
-        from += SORTED - k;
+        from += SORTED - kept;
+        kept = k;
     }
-    let to = (row * CUBE_COUNT_X as usize + strip) * k;
-    i = unit;
+    let mut i = unit;
     while i < k {
-        best_scores[to + i] = keys[i];
-        best_positions[to + i] = places[i];
+        best[row * 2 * k + i] = places[i];
+        best[row * 2 * k + k + i] = u32::reinterpret(keys[i]);
         i += UNITS;
     }
 }
@@ -167,29 +173,29 @@ fn comes_before(key: f32, place: u32, other_key: f32, other_place: u32) -> bool 
 /// Sorts [`SORTED`] scores, best first (Batcher's bitonic sorter).
 #[cube]
 fn sort(keys: &mut SharedMemory<f32>, places: &mut SharedMemory<u32>) {
-    let mut width = 2usize;
-    while width <= SORTED {
-        let mut step = width / 2;
+    let mut width = 1u32;
+    while width <= comptime!(SORTED.trailing_zeros()) {
+        let mut step = width;
         while step > 0 {
-            let mut i = UNIT_POS as usize;
-            while i < comptime!(SORTED / 2) {
-                let low = i / step * (2 * step) + i % step;
-                let high = low + step;
+            step -= 1;
+            let mut i = UNIT_POS;
+            while i < comptime!(SORTED as u32 / 2) {
+                let low = ((i >> step) << (step + 1)) | (i & ((1 << step) - 1));
+                let falls = (low >> width) & 1 == 0;
+                let (low, high) = (low as usize, (low | (1 << step)) as usize);
                 let (key, other_key) = (keys[low], keys[high]);
                 let (place, other_place) = (places[low], places[high]);
-                let swapped = comes_before(other_key, other_place, key, place);
-                if swapped == ((low & width) == 0) {
+                if comes_before(other_key, other_place, key, place) == falls {
                     keys[low] = other_key;
                     keys[high] = key;
                     places[low] = other_place;
                     places[high] = place;
                 }
-                i += UNITS;
+                i += UNITS as u32;
             }
             sync_cube();
-            step /= 2;
         }
-        width *= 2;
+        width += 1;
     }
 }
 
@@ -198,7 +204,7 @@ fn sort(keys: &mut SharedMemory<f32>, places: &mut SharedMemory<u32>) {
 pub(crate) fn launch_too_large<R: Runtime>(client: &Client<R>, positions: &Buffer<u32>) {
     let scores = client.upload("scores", &[0.0f32; 2]).expect("two scores fit");
     let cube = CubeDim::new_1d(client.limits().units + 1);
-    let [a, c] = [&scores, &scores].map(|buffer| buffer.arg(client).expect("of this device"));
-    let [b, d] = [positions, positions].map(|buffer| buffer.arg(client).expect("of this device"));
-    top_kernel::launch::<R>(client.raw(), CubeCount::Static(1, 1, 1), cube, a, b, c, d, 2, 1, true);
+    let scores = scores.arg(client).expect("of this device");
+    let [a, b, c] = [positions; 3].map(|buffer| buffer.arg(client).expect("of this device"));
+    top_kernel::launch::<R>(client.raw(), CubeCount::Static(1, 1, 1), cube, scores, a, b, c, 2, 1, true);
 }
