@@ -1,82 +1,14 @@
 //! The CUDA source of every kernel, made without a device, so that a machine without one can compile it
 //! (`tests/nvrtc.py`), and run it on its processor ([`super::emulated`]).
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::field_reassign_with_default, reason = "CubeCL does not export the type's name")]
 
-use std::path::Path;
-
-use cubecl::Compiler;
-use cubecl::cuda::CudaRuntime;
-use cubecl::ir::AddressType;
 use cubecl::prelude::*;
 use half::f16;
 
+use super::plane::{Build, Source};
 use super::{Four, copy, cube_dim, dense, nearest, quantise, residual, rotate, select, top};
 use crate::layout::Deal;
 
 define_size!(Width);
-
-type CudaCompiler = <CudaRuntime as Runtime>::Compiler;
-
-/// The folder to write to; without it the sources are made and thrown away.
-const FOLDER: &str = "LATEWOOD_CUDA_SOURCES";
-
-/// The parts of a kernel while it is built: its buffers and numbers, in order, then its body.
-struct Build(KernelBuilder);
-
-impl Build {
-    fn new() -> Self {
-        let mut builder = KernelBuilder::default();
-        builder.runtime_properties(CudaRuntime::target_properties());
-        AddressType::U32.register(&mut builder.scope);
-        Self(builder)
-    }
-
-    fn input<T: CubePrimitive>(&mut self) -> NativeExpand<Array<T>> {
-        <Array<T> as LaunchArg>::expand(&ArrayCompilationArg { inplace: None }, &mut self.0)
-    }
-
-    fn output<T: CubePrimitive>(&mut self) -> NativeExpand<Array<T>> {
-        <Array<T> as LaunchArg>::expand_output(&ArrayCompilationArg { inplace: None }, &mut self.0)
-    }
-
-    fn number(&mut self) -> NativeExpand<usize> {
-        <usize as LaunchArg>::expand(&Default::default(), &mut self.0)
-    }
-
-    fn float(&mut self) -> NativeExpand<f32> {
-        <f32 as LaunchArg>::expand(&Default::default(), &mut self.0)
-    }
-
-    /// Compiles the kernel as it is launched, with its bounds checked.
-    fn source(self, name: &str, cube_dim: CubeDim) -> Source {
-        let definition = self.0.build(KernelSettings::default().cube_dim(cube_dim).kernel_name(name));
-        let mut options = <CudaCompiler as Compiler>::CompilationOptions::default();
-        options.warp_size = 32;
-        options.supports_features.fast_math = true;
-        options.supports_features.grid_constants = true;
-        let address = AddressType::U32.unsigned_type();
-        let compiled = CudaCompiler::default().compile(definition, &options, ExecutionMode::Checked, address);
-        Source { name: name.into(), text: compiled.unwrap().to_string(), cube_dim }
-    }
-}
-
-/// A kernel in CUDA's language.
-pub(super) struct Source {
-    pub(super) name: String,
-    pub(super) text: String,
-    pub(super) cube_dim: CubeDim,
-}
-
-impl Source {
-    fn write(&self) {
-        let Self { name, text, .. } = self;
-        assert!(text.contains("__global__") && text.contains(name), "{text}");
-        if let Some(folder) = std::env::var_os(FOLDER) {
-            std::fs::write(Path::new(&folder).join(format!("{name}.cu")), text).unwrap();
-        }
-    }
-}
 
 pub(super) fn table() -> Source {
     let mut b = Build::new();

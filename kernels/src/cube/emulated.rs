@@ -1,100 +1,16 @@
-//! What CUDA devices alone run, run on a processor: a kernel's CUDA source, compiled as C++, with the units of a cube
-//! taking turns (`tests/plane`). Slow, but it computes what a GPU is to compute, matrix units included.
-//!
-//! Where there is no C++ compiler, the tests say that they test nothing; with `LATEWOOD_REQUIRE_GPU_TESTS=1` they fail.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
+//! What CUDA devices alone run, run on a processor: see `tests/plane`.
 
-use std::path::Path;
-use std::process::Command;
-
-use cubecl::prelude::CubeDim;
 use latewood_simd::code_bytes;
-use tempfile::TempDir;
 
-use super::emit::{self, Source};
 use super::narrow::step;
-use super::{LANES, TOKENS};
+use super::plane::Emulated;
+use super::{LANES, TOKENS, emit};
 use crate::layout::{Arranged, Deal, MOST_BYTE, in_halves, in_lanes, outlines, pad_rows, plan, reach};
 use reference::{Coded, Score, query, rng};
 
 #[path = "../../tests/kernels/reference.rs"]
 #[allow(dead_code, reason = "the tests on devices use all of it")]
 mod reference;
-
-/// A kernel that a processor runs.
-struct Emulated {
-    folder: TempDir,
-    units: CubeDim,
-}
-
-impl Emulated {
-    fn new(source: &Source) -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        // What a unit of a plane does in inline assembly, in words.
-        let text = match (source.text.find("asm volatile("), source.text.find("    }\n    \n")) {
-            (Some(start), Some(end)) if start < end => {
-                format!("{}{MULTIPLY}{}", &source.text[..start], &source.text[end..])
-            }
-            _ => source.text.clone(),
-        };
-        let main = format!("int main(int, char **arguments) {{ return emulated::run({}, arguments); }}\n", source.name);
-        std::fs::write(folder.path().join("kernel.cpp"), text + &main).unwrap();
-        let headers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plane");
-        let mut compiler = Command::new("c++");
-        compiler
-            .args([
-                "-std=c++17",
-                "-O0",
-                "-w",
-                "-fsanitize=address",
-                "-ffp-contract=off",
-                "-o",
-                "kernel",
-                "kernel.cpp",
-                "-I",
-            ])
-            .arg(headers);
-        let Ok(made) = compiler.current_dir(&folder).output() else {
-            assert!(std::env::var_os("LATEWOOD_REQUIRE_GPU_TESTS").is_none_or(|x| x != "1"), "no C++ compiler");
-            eprintln!("NOT TESTED, there is no C++ compiler");
-            return None;
-        };
-        assert!(made.status.success(), "{}: {}", source.name, String::from_utf8_lossy(&made.stderr));
-        Some(Self { folder, units: source.cube_dim })
-    }
-
-    /// Runs so many cubes, by dimension; `buffers` are the kernel's, in order, of values of so many words each.
-    fn run(&self, cubes: (usize, usize), floats: &[f32], numbers: &[usize], buffers: &mut [(Vec<u32>, usize)]) {
-        // As CubeCL lays them out: floats, numbers, and the lengths of the buffers, each of them twice.
-        let padded = |words: &mut Vec<u32>| words.resize(words.len().next_multiple_of(2), 0);
-        let mut info: Vec<u32> = floats.iter().map(|x| x.to_bits()).collect();
-        padded(&mut info);
-        info.extend(numbers.iter().map(|&n| n as u32));
-        padded(&mut info);
-        for _ in 0..2 {
-            info.extend(buffers.iter().map(|(words, width)| (words.len() / width) as u32));
-        }
-        let path = |name: String| self.folder.path().join(name);
-        std::fs::write(path("info".into()), bytemuck::cast_slice::<u32, u8>(&info)).unwrap();
-        for (i, (words, _)) in buffers.iter().enumerate() {
-            std::fs::write(path(i.to_string()), bytemuck::cast_slice::<u32, u8>(words)).unwrap();
-        }
-        let mut kernel = Command::new(path("kernel".into()));
-        let [x, y] = [self.units.x, self.units.y].map(|n| n.to_string());
-        kernel.arg(".").args([x, y, cubes.0.to_string(), cubes.1.to_string()]);
-        let ran = kernel.current_dir(&self.folder).output().unwrap();
-        assert!(ran.status.success(), "{:?}: {}", ran.status, String::from_utf8_lossy(&ran.stderr));
-        for (i, (words, _)) in buffers.iter_mut().enumerate() {
-            bytemuck::cast_slice_mut::<u32, u8>(words).copy_from_slice(&std::fs::read(path(i.to_string())).unwrap());
-        }
-    }
-}
-
-const MULTIPLY: &str = "const uint32 a[4] = {reg_a_0, reg_a_1, reg_a_2, reg_a_3}, b[2] = {reg_b_0, reg_b_1};
-const float c[4] = {reg_c_0, reg_c_1, reg_c_2, reg_c_3};
-float *d[4] = {&reg_d_0, &reg_d_1, &reg_d_2, &reg_d_3};
-emulated::multiply(a, b, c, d);
-";
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()

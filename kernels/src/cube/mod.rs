@@ -23,6 +23,9 @@ mod matrix;
 mod narrow;
 mod nearest;
 mod outline;
+#[cfg(all(test, feature = "cuda"))]
+#[path = "../../tests/plane/mod.rs"]
+mod plane;
 mod quantise;
 mod residual;
 mod rotate;

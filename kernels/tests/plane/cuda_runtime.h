@@ -1,7 +1,7 @@
 // Runs a kernel's CUDA source on a processor, one cube after another, with the units of a cube taking turns: each goes on
 // until it waits for others. So what units do between two barriers happens in their order, and nothing at the same time.
 //
-// A kernel that CubeCL wrote includes this in the place of CUDA's own header; see `src/cube/emulated.rs`.
+// A kernel that CubeCL wrote includes this in the place of CUDA's own header; see mod.rs.
 #pragma once
 #include <cstdint>
 #include <cstdio>
