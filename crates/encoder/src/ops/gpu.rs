@@ -1,4 +1,7 @@
-//! [`Ops`] on GPUs: the operations of [`super::composed`], through CubeCL, for wgpu and CUDA alike.
+//! [`Ops`] on GPUs: the operations of [`super::composed`], through CubeCL, for wgpu and CUDA alike. Where there are matrix
+//! units and it is computed in half precision, attention is one kernel.
+
+use std::cell::OnceCell;
 
 use burn::prelude::*;
 use burn::tensor::{FloatDType, TensorPrimitive};
@@ -6,9 +9,11 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime};
 
+use super::attention;
 use super::composed::{self, Distances, Linear, Parts};
-use super::kernels::{self, Steps};
+use super::kernels::{self, Steps, Turn};
 use super::padded::Padded;
+use super::probe::works;
 use super::{DistanceSource, LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
 use crate::backbone::{LayerNorm, activate};
 use crate::batch::Budget;
@@ -27,7 +32,7 @@ const SCORES: u64 = 1 << 30;
 impl<R: CubeRuntime> Ops for Gpu<R> {
     type Linear = Linear<Self>;
     type Distances = Distances<Self>;
-    type Prepared = Padded<Self>;
+    type Prepared = Prepared<R>;
 
     fn precision(asked: Precision, device: &Self::Device) -> Result<Precision> {
         let has = |numbers: FloatDType| Self::supports_dtype(device, numbers.into());
@@ -68,11 +73,9 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         Distances::new(source, numbers)
     }
 
-    fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Padded<Self> {
-        // Products with vectors of distances are up to twice as large as the scores that they are added to.
-        let parts = if sight.distances { 2 } else { 1 };
-        let most = SCORES.min(allocation::<R>(device)) / size_of::<f32>() as u64 / parts;
-        Padded::new(sight, width, most as usize, device)
+    fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Prepared<R> {
+        let ragged = (!sight.distances && works::<R>(width, device)).then(|| Ragged::new(sight, device));
+        Prepared { width, ragged, padded: OnceCell::new(), device: device.clone() }
     }
 
     fn linear_layer(x: Tensor<Self, 2>, layer: &Linear<Self>, activation: Activation) -> Tensor<Self, 2> {
@@ -80,7 +83,10 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     }
 
     fn self_attention(x: Tensor<Self, 2>, layer: &Linear<Self>, seen: &Seen<'_, Self>) -> Tensor<Self, 2> {
-        composed::self_attention(x, layer, None, seen.sight.heads, &seen.prepared)
+        match &seen.prepared.ragged {
+            Some(ragged) if layer.numbers != FloatDType::F32 => ragged.attention(x, layer, &seen.sight),
+            _ => composed::self_attention(x, layer, None, seen.sight.heads, seen.prepared.padded(&seen.sight)),
+        }
     }
 
     fn distance_attention(
@@ -89,7 +95,7 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         distances: &Distances<Self>,
         seen: &Seen<'_, Self>,
     ) -> Tensor<Self, 2> {
-        composed::self_attention(x, layer, Some(distances), seen.sight.heads, &seen.prepared)
+        composed::self_attention(x, layer, Some(distances), seen.sight.heads, seen.prepared.padded(&seen.sight))
     }
 
     fn feed_forward(x: Tensor<Self, 2>, layers: [&Linear<Self>; 2], middle: Middle) -> Tensor<Self, 2> {
@@ -98,6 +104,59 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
 
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
         <Self as Parts>::add_norm(x, added, norm)
+    }
+}
+
+/// A batch as attention likes it; padded only where a layer asks for that.
+pub(crate) struct Prepared<R: CubeRuntime> {
+    width: usize,
+    ragged: Option<Ragged<R>>,
+    padded: OnceCell<Padded<Gpu<R>>>,
+    device: R::Device,
+}
+
+impl<R: CubeRuntime> Prepared<R> {
+    fn padded(&self, sight: &Sight<'_>) -> &Padded<Gpu<R>> {
+        self.padded.get_or_init(|| {
+            // Products with vectors of distances are up to twice as large as the scores that they are added to.
+            let parts = if sight.distances { 2 } else { 1 };
+            let most = SCORES.min(allocation::<R>(&self.device)) / size_of::<f32>() as u64 / parts;
+            Padded::new(sight, self.width, most as usize, &self.device)
+        })
+    }
+}
+
+/// A batch without padding.
+struct Ragged<R: CubeRuntime> {
+    tiles: CubeTensor<R>,
+    turn: Option<Turn<R>>,
+}
+
+impl<R: CubeRuntime> Ragged<R> {
+    fn new(sight: &Sight<'_>, device: &R::Device) -> Self {
+        let ints = |values: Vec<i32>| {
+            let n = values.len();
+            Tensor::<Gpu<R>, 1, Int>::from_data(TensorData::new(values, [n]), device).into_primitive()
+        };
+        let texts = sight.texts;
+        let turn = sight.rotary.map(|rotary| {
+            let angles = rotary.angles(texts.iter().map(|text| text.len).max().unwrap_or(0));
+            let [cos, sin] = [&angles.cos, &angles.sin].map(|values| {
+                primitive(Tensor::<Gpu<R>, 1>::from_data(TensorData::new(values.clone(), [values.len()]), device))
+            });
+            let places = texts.iter().flat_map(|text| 0..text.len as i32).collect();
+            Turn { places: ints(places), cos, sin, heads: sight.heads }
+        });
+        Self { tiles: ints(attention::tiles(texts)), turn }
+    }
+
+    fn attention(&self, x: Tensor<Gpu<R>, 2>, layer: &Linear<Gpu<R>>, sight: &Sight<'_>) -> Tensor<Gpu<R>, 2> {
+        let (x, bias, numbers) = (layer.product(x), layer.bias.clone(), layer.numbers);
+        let qkv = match &self.turn {
+            Some(turn) => kernels::turned(primitive(x), bias.map(primitive), turn, numbers.into()),
+            None => primitive(Gpu::<R>::biased(x, bias, Activation::Identity, numbers)),
+        };
+        tensor(attention::attention(qkv, self.tiles.clone(), sight.heads, sight.window))
     }
 }
 
@@ -166,11 +225,11 @@ fn fused<R: CubeRuntime>(
     tensor(kernels::biased(primitive(x), bias.map(primitive), steps, numbers.into()))
 }
 
-fn primitive<R: CubeRuntime, const D: usize>(x: Tensor<Gpu<R>, D>) -> CubeTensor<R> {
+pub(super) fn primitive<R: CubeRuntime, const D: usize>(x: Tensor<Gpu<R>, D>) -> CubeTensor<R> {
     x.into_primitive().tensor()
 }
 
-fn tensor<R: CubeRuntime, const D: usize>(primitive: CubeTensor<R>) -> Tensor<Gpu<R>, D> {
+pub(super) fn tensor<R: CubeRuntime, const D: usize>(primitive: CubeTensor<R>) -> Tensor<Gpu<R>, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 

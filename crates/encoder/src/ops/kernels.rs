@@ -111,6 +111,49 @@ pub(super) fn biased<R: CubeRuntime>(
     out
 }
 
+/// How queries and keys are turned by the places of their tokens.
+pub(super) struct Turn<R: CubeRuntime> {
+    /// `[n]`: the place of each row in its text.
+    pub(super) places: CubeTensor<R>,
+    /// `[s, width / 2]` each.
+    pub(super) cos: CubeTensor<R>,
+    pub(super) sin: CubeTensor<R>,
+    pub(super) heads: usize,
+}
+
+/// `x + bias` in `numbers`, queries and keys turned; `x` `[n, 3 h]`, queries, keys and values of all heads.
+pub(super) fn turned<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    bias: Option<CubeTensor<R>>,
+    turn: &Turn<R>,
+    numbers: DType,
+) -> CubeTensor<R> {
+    let out = like(&x, x.meta.shape().clone(), numbers);
+    let [rows, wide] = [x.meta.shape()[0], x.meta.shape()[1]];
+    let pairs = rows * wide / 2;
+    let [row, out_row] = [&x, &out].map(|tensor| tensor.meta.strides()[0]);
+    let adds = bias.is_some();
+    turned_kernel::launch::<R>(
+        &out.client,
+        cubes(pairs.div_ceil(UNITS)),
+        CubeDim::new_1d(UNITS as u32),
+        x.clone().into_array_arg(),
+        bias.unwrap_or(x).into_array_arg(),
+        turn.places.clone().into_array_arg(),
+        turn.cos.clone().into_array_arg(),
+        turn.sin.clone().into_array_arg(),
+        out.clone().into_array_arg(),
+        pairs,
+        wide,
+        wide / 3 / turn.heads,
+        row,
+        out_row,
+        adds,
+        numbers.into(),
+    );
+    out
+}
+
 /// A tensor on the device of `x`.
 fn like<R: CubeRuntime>(x: &CubeTensor<R>, shape: burn::tensor::Shape, numbers: DType) -> CubeTensor<R> {
     empty_device_dtype(x.client.clone(), x.device.clone(), shape, numbers)
@@ -264,6 +307,51 @@ fn biased_kernel<F: Float>(
         value *= gate;
     }
     out[row * out.stride(0) + column] = F::cast_from(value);
+}
+
+/// One unit for the two values of a head that are turned together. `x` and `out` are `[rows, wide]`, their rows `x_row` and
+/// `out_row` values apart.
+#[cube(launch)]
+pub(super) fn turned_kernel<F: Float>(
+    x: &Array<f32>,
+    bias: &Array<f32>,
+    places: &Array<u32>,
+    cos: &Array<f32>,
+    sin: &Array<f32>,
+    out: &mut Array<F>,
+    pairs: usize,
+    wide: usize,
+    width: usize,
+    x_row: usize,
+    out_row: usize,
+    #[comptime] adds: bool,
+    #[define(F)] _numbers: StorageType,
+) {
+    if ABSOLUTE_POS >= pairs {
+        terminate!();
+    }
+    let half = width / 2;
+    let row = ABSOLUTE_POS / (wide / 2);
+    let pair = ABSOLUTE_POS % (wide / 2);
+    let column = pair / half * width + pair % half;
+    let at = row * x_row + column;
+    let mut first = x[at];
+    let mut second = x[at + half];
+    if adds {
+        first += bias[column];
+        second += bias[column + half];
+    }
+    // Values stay as they are.
+    if column < wide / 3 * 2 {
+        let angle = places[row] as usize * half + pair % half;
+        let (c, s) = (cos[angle], sin[angle]);
+        let before = first;
+        first = first * c - second * s;
+        second = second * c + before * s;
+    }
+    let to = row * out_row + column;
+    out[to] = F::cast_from(first);
+    out[to + half] = F::cast_from(second);
 }
 
 #[cube]

@@ -7,15 +7,21 @@
 //! The tokens of all texts of a batch are the rows of one tensor `[n, h]`, without padding; [`Seen`] says where a text
 //! begins and which tokens see which.
 
+#[cfg(feature = "gpu")]
+mod attention;
 #[cfg(any(test, feature = "gpu"))]
 mod composed;
 mod cpu;
+#[cfg(all(test, feature = "cuda"))]
+mod emulated;
 #[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(feature = "gpu")]
 mod kernels;
 #[cfg(any(test, feature = "gpu"))]
 mod padded;
+#[cfg(feature = "gpu")]
+mod probe;
 
 use burn::prelude::*;
 
