@@ -4,8 +4,8 @@
   encoder.py --latewood target/gpu/latewood [--device cuda:0] [--models mini,base] [--documents 4096] [--beir DIR]
 
 `mini` is the embedded model, given four times as many documents; `base` a BERT of 12 layers of 768 with random weights.
-Texts: 256 documents of the collection, or passages of 100 to 200 words and signs of this repository, again and again. The
-CLI encodes 256 at a time, and before them its queries, which are the same, so that all kernels are there when the clock
+Texts: 1,024 documents of the collection, or passages of 100 to 200 words and signs of this repository, again and again. The
+CLI encodes so many at a time, and before them its queries, which are the same, so that all kernels are there when the clock
 starts. What a new process loses where no two texts are alike, compiling for shapes as they come, is told apart.
 
 PyTorch: bf16, sdpa attention, texts by length in batches of so many padded tokens, the best of --budgets; rows projected,
@@ -39,7 +39,7 @@ sys.path.insert(0, str(MINI))
 import reference  # noqa: E402
 
 MODELS = {"mini": 4, "base": 1}  # how many times --documents
-AT_A_TIME, COMPARED = 256, 32  # documents
+AT_A_TIME, COMPARED = 1024, 32  # documents
 HEADER = ("model | tokens | batches of PyTorch | PyTorch but for tokenising | PyTorch | latewood | times PyTorch's | "
           "lost to compiling | rounds | cosines, PyTorch | cosines, latewood")
 

@@ -89,6 +89,10 @@ impl Encoder for CachedQueries {
         self.encoder.max_document_tokens()
     }
 
+    fn documents_at_once(&self) -> usize {
+        self.encoder.documents_at_once()
+    }
+
     fn count_tokens(&self, text: &str) -> usize {
         self.encoder.count_tokens(text)
     }

@@ -293,6 +293,11 @@ impl Encoder for ColbertEncoder {
         self.recipe.document.max_tokens
     }
 
+    fn documents_at_once(&self) -> usize {
+        // Several batches of a GPU, so that texts are tokenised and rows finished while it computes.
+        if self.network.budget().padded { 1024 } else { 96 }
+    }
+
     fn count_tokens(&self, text: &str) -> usize {
         self.tokenizer.count(text)
     }

@@ -107,6 +107,12 @@ pub trait Encoder: Send + Sync {
     /// Tokens that a document may have, special ones included; what is over is cut off.
     fn max_document_tokens(&self) -> usize;
 
+    /// Documents that are best encoded together by who has many: enough to keep a device at work, few enough that progress
+    /// is seen.
+    fn documents_at_once(&self) -> usize {
+        96
+    }
+
     /// Word pieces of `text`, special tokens not included.
     fn count_tokens(&self, text: &str) -> usize;
 

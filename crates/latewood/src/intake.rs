@@ -14,9 +14,6 @@ use crate::sync::{Event, Monitor};
 use crate::text_index::TextIndex;
 use crate::texts::{self, Texts};
 
-/// Passages encoded at a time: enough for batches of like length, few enough that progress is seen.
-const ENCODE_PASSAGES: usize = 96;
-
 /// What was encoded.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Encoded {
@@ -112,12 +109,12 @@ impl<'a> Intake<'a> {
 
     /// Whether enough passages wait to be encoded.
     pub(crate) fn is_full(&self) -> bool {
-        self.waiting.len() >= ENCODE_PASSAGES
+        self.waiting.len() >= self.index.encoder.documents_at_once()
     }
 
     /// Encodes what waits.
     pub(crate) fn encode(&mut self, monitor: &dyn Monitor) -> Result<()> {
-        for batch in self.waiting.chunks(ENCODE_PASSAGES) {
+        for batch in self.waiting.chunks(self.index.encoder.documents_at_once()) {
             if monitor.cancelled() {
                 return Err(latewood_engine::Error::Cancelled.into());
             }

@@ -15,9 +15,6 @@ use latewood_arrays::{DOC_LENS, NpyWriter, QUERIES, QUERY_LENS, TOKEN_IDS, VECTO
 use crate::error::{Error, Result};
 use crate::eval::Collection;
 
-/// Texts encoded at a time.
-const BATCH: usize = 256;
-
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
@@ -68,8 +65,9 @@ fn encode_documents(
     let mut token_ids = NpyWriter::<i64>::create(&dir.join(TOKEN_IDS), &[])?;
     let (mut lens, mut names) = (Vec::new(), String::new());
     let mut halves = Vec::new();
-    for (batch, documents) in collection.documents.chunks(BATCH).enumerate() {
-        progress(batch * BATCH, collection.documents.len());
+    let at_once = encoder.documents_at_once();
+    for (batch, documents) in collection.documents.chunks(at_once).enumerate() {
+        progress(batch * at_once, collection.documents.len());
         let with_text = documents.iter().map(|d| (d, d.full_text())).filter(|(_, text)| !text.is_empty());
         let (documents, texts): (Vec<_>, Vec<_>) = with_text.unzip();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

@@ -294,8 +294,9 @@ impl Build<'_> {
         built: &mut Built,
         mut exact: Option<&mut ExactSearch>,
     ) -> Result<()> {
-        for (at, batch) in texts.chunks(BATCH).enumerate() {
-            (self.monitor)(EvalEvent::Encoded { done: at * BATCH, total: texts.len() });
+        let at_once = self.encoder.documents_at_once().max(BATCH);
+        for (at, batch) in texts.chunks(at_once).enumerate() {
+            (self.monitor)(EvalEvent::Encoded { done: at * at_once, total: texts.len() });
             let start = Instant::now();
             let whole: Vec<&str> = batch.iter().map(|(_, text)| text.as_str()).collect();
             let encoded = self.encoder.encode_documents(&whole)?;
@@ -310,7 +311,7 @@ impl Build<'_> {
             built.pieces +=
                 encoded.iter().map(|e| e.tokens.min(self.encoder.max_document_tokens()) as u64).sum::<u64>();
             if let Some(exact) = &mut exact {
-                let ids = (at * BATCH..).map(|at| DocId(at as u64));
+                let ids = (at * at_once..).map(|at| DocId(at as u64));
                 let rows: Vec<_> = ids.zip(&encoded).map(|(doc, e)| (doc, e.embeddings.view())).collect();
                 exact.add(&rows)?;
             }
