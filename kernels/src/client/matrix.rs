@@ -6,8 +6,8 @@ use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::Runtime;
 
 use super::{Client, GpuError};
-use crate::cube::{MATRIX_BUFFERS, MATRIX_SHARED, PLANES, outline, residual, table};
-use crate::layout::{Codec, CodecParts, PLANE, Queries, Shard, ShardParts};
+use crate::cube::{MATRIX_BUFFERS, MATRIX_SHARED, PLANES, nearest, outline, residual, table};
+use crate::layout::{Centroids, Codec, CodecParts, PLANE, Queries, Shard, ShardParts};
 
 /// Whether the device says that it has matrix units that the kernel can use, or what it lacks.
 pub(super) fn claimed<R: Runtime>(client: &Client<R>) -> Result<(), String> {
@@ -43,7 +43,32 @@ pub(super) fn agrees<R: Runtime>(client: &Client<R>) -> Result<(), String> {
             }
         }
     }
-    Ok(())
+    nearest_agrees(client).map_err(|error| error.to_string())?
+}
+
+/// Whether rows find centroids as near; the error is the device's own.
+fn nearest_agrees<R: Runtime>(client: &Client<R>) -> Result<Result<(), String>, GpuError> {
+    const DIM: usize = 24;
+    let mut state = 3u32;
+    let mut values = |count: usize| -> Vec<f32> {
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 16) as f32 / 32768.0 - 1.0) / 3.0
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    };
+    let (rows, centroids) = (values(41 * DIM), values(19 * DIM));
+    let there = Centroids::new(client, DIM, &centroids)?;
+    let found = client.read(&nearest(client, &there, &client.upload("rows", &rows)?)?)?;
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    for (row, &id) in rows.chunks_exact(DIM).zip(&found) {
+        let best = centroids.chunks_exact(DIM).map(|centroid| dot(row, centroid)).fold(f32::MIN, f32::max);
+        let own = centroids.chunks_exact(DIM).nth(id as usize).map_or(f32::MIN, |centroid| dot(row, centroid));
+        if own < best - 5e-3 {
+            return Ok(Err(format!("the nearest centroid of a row came out as {id}, at {own}, not {best}")));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// The scores of five documents, made up but always the same, for two queries: by codes, then by outlines.
@@ -90,6 +115,13 @@ fn scores<R: Runtime>(client: &Client<R>, dim: usize, bits: u32) -> Result<[Vec<
 mod tests {
     use super::super::tests::gpu;
     use super::*;
+
+    #[test]
+    fn rows_are_compared_by_what_they_find() {
+        let Some(gpu) = gpu() else { return };
+        let client = Client::<burn_wgpu::WgpuRuntime>::connect(&gpu).unwrap();
+        assert_eq!(nearest_agrees(&client).unwrap(), Ok(()));
+    }
 
     #[test]
     fn the_documents_score_apart() {

@@ -228,6 +228,26 @@ fn nearest_has_a_source() {
     }
 }
 
+pub(super) fn nearest_matrix(dim: usize, goes_on: bool) -> Source {
+    let mut b = Build::new();
+    let (rows, centroids) = (b.input::<Four<f32>>(), b.input::<Vector<u32, Const<2>>>());
+    let (dots, best) = (b.output::<f32>(), b.output::<u32>());
+    let [n, groups, first] = std::array::from_fn(|_| b.number());
+    let scope = &mut b.0.scope;
+    super::nearest_matrix::nearest_matrix_kernel::expand(
+        scope, rows, centroids, dots, best, n, groups, first, dim, goes_on,
+    );
+    let name = format!("nearest_matrix_{dim}{}", if goes_on { "_next" } else { "" });
+    b.source(&name, super::nearest_matrix::cube_dim())
+}
+
+#[test]
+fn nearest_matrix_has_a_source() {
+    for (dim, goes_on) in [(128, false), (128, true), (96, false), (24, false)] {
+        nearest_matrix(dim, goes_on).write();
+    }
+}
+
 #[test]
 fn rotate_has_a_source() {
     let mut b = Build::new();

@@ -1,11 +1,12 @@
 //! What CUDA devices alone run, run on a processor: see `tests/plane`.
 
 use latewood_simd::code_bytes;
+use rand::RngExt;
 
 use super::narrow::step;
 use super::plane::Emulated;
 use super::{LANES, TOKENS, emit};
-use crate::layout::{Arranged, Deal, MOST_BYTE, in_halves, in_lanes, outlines, pad_rows, plan, reach};
+use crate::layout::{Arranged, Deal, MOST_BYTE, in_groups, in_halves, in_lanes, outlines, pad_rows, plan, reach};
 use reference::{Coded, Score, query, rng};
 
 #[path = "../../tests/kernels/reference.rs"]
@@ -197,5 +198,55 @@ fn planes_score_outlines() {
         let scores = case.sketch(&kernel, case.bytes(&bytes, case.table(&table)));
         let coded = &case.coded;
         case.check("outlines", &scores, |doc, query| coded.outline(doc, query).with_slack(coded.guessing(query)));
+    }
+}
+
+/// Whether each row's centroid is the nearest, or lies no further below it than halves round.
+fn check_nearest(rows: &[f32], centroids: &[f32], dim: usize, found: &[u32]) {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    for (at, (row, &id)) in rows.chunks_exact(dim).zip(found).enumerate() {
+        let dots: Vec<f64> = centroids.chunks_exact(dim).map(|centroid| dot(row, centroid)).collect();
+        let best = dots.iter().copied().fold(f64::MIN, f64::max);
+        let length = dot(row, row).sqrt();
+        let own = dots.get(id as usize).copied().unwrap_or(f64::MIN);
+        assert!(own >= best - 2e-3 * length, "row {at} of {dim} dimensions: centroid {id} at {own}, not {best}");
+    }
+}
+
+#[test]
+fn matrix_units_find_the_nearest_centroid() {
+    for dim in [8, 24, 96, 128] {
+        let (Some(first), Some(next)) =
+            (Emulated::new(&emit::nearest_matrix(dim, false)), Emulated::new(&emit::nearest_matrix(dim, true)))
+        else {
+            return;
+        };
+        for (n, count) in [(1, 1), (70, 33), (300, 97)] {
+            let mut rng = rng((dim + n) as u64);
+            let row = |length: f32| -> Vec<f32> {
+                let values: Vec<f32> = (0..dim).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+                let norm = values.iter().map(|x| x * x).sum::<f32>().sqrt() / length;
+                values.into_iter().map(|x| x / norm).collect()
+            };
+            let mut all: Vec<f32> = std::iter::repeat_with(|| 1.0).take(n + count).flat_map(row).collect();
+            let centroids = all.split_off(n * dim);
+            let mut buffers =
+                [(bits(&all), 4), (in_groups(&centroids, dim), 2), (vec![0; n], 1), (vec![u32::MAX; n], 1)];
+            let cubes = (n.div_ceil(128), 1);
+            first.run(cubes, &[], &[n, count.div_ceil(8), 0], &mut buffers);
+            check_nearest(&all, &centroids, dim, &buffers[3].0);
+            let whole = buffers[3].0.clone();
+
+            // In two parts, and of equals the first.
+            let cut = count / 2;
+            let (before, after) = centroids.split_at(cut * dim);
+            if cut > 0 {
+                buffers[1].0 = in_groups(before, dim);
+                first.run(cubes, &[], &[n, cut.div_ceil(8), 0], &mut buffers);
+                buffers[1].0 = in_groups(&[after, before].concat(), dim);
+                next.run(cubes, &[], &[n, count.div_ceil(8), cut], &mut buffers);
+                assert_eq!(buffers[3].0, whole);
+            }
+        }
     }
 }

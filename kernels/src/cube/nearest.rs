@@ -6,13 +6,17 @@
 
 use cubecl::prelude::*;
 
+use super::nearest_matrix::nearest_matrix;
 use super::tile::{new_sums, new_tile, products, unit_token};
 use super::{Four, LANE_UNITS, LANES, TOKEN_UNITS, TOKENS, UNIT_LANES, UNIT_TOKENS, cube_dim};
 use crate::client::{Buffer, Client, GpuError};
 use crate::layout::Centroids;
 
-/// For each of `rows` `[n, dim]` the centroid with the largest dot product, of equals the first, into `[n]`. Products
-/// are summed in `f32`.
+/// For each of `rows` `[n, dim]`, of unit length or not much longer, the centroid with the largest dot product, of equals
+/// the first, into `[n]`. Products are summed in `f32`.
+///
+/// Where the device has matrix units and rows have up to 128 dimensions, rows and centroids are rounded to 11 bits; see
+/// [`Client::matrix_units`].
 ///
 /// # Errors
 /// When the values are no rows of the centroids' dimension, or they are too many for one launch.
@@ -21,6 +25,9 @@ pub fn nearest<R: Runtime>(
     centroids: &Centroids,
     rows: &Buffer<f32>,
 ) -> Result<Buffer<u32>, GpuError> {
+    if client.matrix_units().is_ok() && !centroids.halves().is_empty() {
+        return nearest_matrix(client, centroids, centroids.halves(), rows);
+    }
     let n = centroids.rows_of(rows.len())?;
     let (best, dots) = (client.empty("nearest centroids", n)?, client.empty::<f32>("their products", n)?);
     if n == 0 {

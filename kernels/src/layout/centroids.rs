@@ -3,7 +3,7 @@
 use cubecl::prelude::Runtime;
 
 use super::order::in_lanes;
-use super::{check_dim, ensure};
+use super::{Halves, check_dim, ensure};
 use crate::client::{Buffer, Client, GpuError};
 use crate::cube::LANES;
 
@@ -18,6 +18,8 @@ pub struct Centroids {
     dim: usize,
     count: usize,
     parts: Vec<CentroidPart>,
+    /// None where the client they were made with uses no matrix units, or these take no such rows.
+    halves: Vec<Halves>,
 }
 
 /// The blocks that lie in one allocation.
@@ -58,7 +60,8 @@ impl Centroids {
             let values = client.upload("centroids", &values)?;
             parts.push(CentroidPart { values, first: part * at_once, blocks });
         }
-        Ok(Self { dim, count, parts })
+        let halves = if client.matrix_units().is_ok() { Halves::new(client, rows, dim)? } else { Vec::new() };
+        Ok(Self { dim, count, parts, halves })
     }
 
     /// Values of a centroid.
@@ -78,11 +81,17 @@ impl Centroids {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.values.bytes()).sum()
+        let parts = self.parts.iter().map(|part| part.values.bytes());
+        parts.chain(self.halves.iter().map(|part| part.values.bytes())).sum()
     }
 
     pub(crate) fn parts(&self) -> &[CentroidPart] {
         &self.parts
+    }
+
+    /// As matrix units take them.
+    pub(crate) fn halves(&self) -> &[Halves] {
+        &self.halves
     }
 
     /// Checks that `len` values are rows of the centroids' dimension; how many.

@@ -11,6 +11,7 @@ mod codes;
 mod dense;
 mod fragments;
 mod guesses;
+mod halves;
 mod order;
 mod queries;
 mod shard;
@@ -23,6 +24,7 @@ pub use codes::Codes;
 pub use dense::{DenseTokens, TokenValue};
 pub(crate) use fragments::{Deal, Fragments, PLANE, PRODUCTS, STEP_PAIRS};
 pub(crate) use guesses::{Guesses, HALF_BYTE, MOST_BYTE};
+pub(crate) use halves::{GROUP, Halves};
 pub use queries::{MAX_ROWS, Queries};
 pub use shard::{Shard, ShardParts, fitting_parts};
 pub use table::Table;
@@ -33,6 +35,7 @@ pub(crate) use {
     codec::reach,
     fragments::Arranged,
     guesses::in_halves,
+    halves::in_groups,
     order::{in_lanes, pad_rows},
     queries::plan,
     shard::outlines,

@@ -14,12 +14,11 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::gpus::{Test, on_every_gpu};
-use crate::nearest::{backend, unit_rows};
+use crate::nearest::{backend, tolerance, unit_rows};
 use crate::reference::rng;
 
-/// How far a value of a row may be off once it is rotated, and a product with a centroid: rows have unit length.
+/// How far a value of a row may be off once it is rotated: rows have unit length.
 const ROUNDING: f64 = 2e-6;
-const DOT: f64 = 1e-5;
 /// How near the wanted scale lies to the border of two scales where either may be chosen: as a share of it.
 const BORDER: f64 = 1e-3;
 
@@ -173,7 +172,7 @@ impl Coding {
     }
 
     /// Checks coded rows, and returns how many codes lie on the other side of a border than they should.
-    fn check(&self, rows: &[f32], coded: &CodedTokens) -> usize {
+    fn check(&self, rows: &[f32], coded: &CodedTokens, off: f64) -> usize {
         let n = rows.len() / self.dim;
         let (plane, fine_plane) = (code_bytes(self.dim, self.bits), code_bytes(self.dim, FINE_BITS));
         let fine = if self.fine.is_some() { n * fine_plane } else { 0 };
@@ -186,7 +185,7 @@ impl Coding {
             let id = usize::from(coded.centroids[at]);
             let dot = |centroid: &Vec<f64>| centroid.iter().zip(&turned).map(|(a, b)| a * b).sum::<f64>();
             let best = centroids.iter().map(dot).fold(f64::MIN, f64::max);
-            assert!(dot(&centroids[id]) >= best - DOT, "row {at} of {n}, {self:?}: not the nearest");
+            assert!(dot(&centroids[id]) >= best - off, "row {at} of {n}, {self:?}: not the nearest");
             let residual: Vec<f64> = turned.iter().zip(&centroids[id]).map(|(x, c)| x - c).collect();
             astray += self.check_codes(&residual, &centroids[id], at, coded);
         }
@@ -291,7 +290,7 @@ impl Test for Case {
         assert!(off <= ROUNDING / 2.0, "rotated, off by {off}, {:?}", self.coding);
         let mut coded = CodedTokens::default();
         encode(client, &coder, &rows).unwrap().read(client, &mut coded).unwrap();
-        let astray = self.coding.check(&self.rows, &coded);
+        let astray = self.coding.check(&self.rows, &coded, tolerance(client));
         let codes = self.rows.len();
         assert!(astray <= 2 + codes / 2000, "{astray} of {codes} codes astray, {:?}", self.coding);
     }
@@ -340,7 +339,7 @@ impl Test for Odd {
                 assert_eq!(centroids[5], 0, "of equals the first");
                 if flat {
                     assert!(coded.factors.iter().all(|factors| factors >> 10 == 0));
-                    coding.check(&rows, &coded);
+                    coding.check(&rows, &coded, tolerance(client));
                 }
             }
         }
@@ -410,7 +409,7 @@ impl Test for Processor {
             };
             let coded = code(client);
             assert_eq!(coded, code(&client.clone().with_allocations_up_to(1 << 18)));
-            coding.check(&rows, &coded);
+            coding.check(&rows, &coded, tolerance(client));
 
             let (ours, processors) = (coding.mean_cosine(&rows, &coded), coding.mean_cosine(&rows, &own));
             eprintln!("{coding:?}: mean cosine {ours:.6}, the processor's {processors:.6}");
