@@ -265,8 +265,7 @@ fn quantise_has_a_source() {
             let (rows, nearest, centroids) = (b.input::<f32>(), b.input::<u32>(), b.input::<u32>());
             let (scales, constants) = (b.input::<f32>(), b.input::<f32>());
             let [outlines, codes, fine_codes] = std::array::from_fn(|_| b.output::<u32>());
-            let scale_per_rms = b.float();
-            let [dim, n, words] = std::array::from_fn(|_| b.number());
+            let (scale_per_rms, n) = (b.float(), b.number());
             quantise::quantise_kernel::expand(
                 &mut b.0.scope,
                 rows,
@@ -278,9 +277,8 @@ fn quantise_has_a_source() {
                 codes,
                 fine_codes,
                 scale_per_rms,
-                dim,
                 n,
-                words,
+                quantise::Share::new(128),
                 bits,
                 fine,
             );

