@@ -41,7 +41,7 @@ pub(super) fn search<R: Runtime>(resident: &mut Resident<R>, job: &Search) -> Re
         let (queries, others) = left.split_at(together(left, job.dim, fits));
         left = others;
         let queries: Vec<&[f32]> = queries.iter().map(Vec::as_slice).collect();
-        let found = ranked(resident, &targets, &queries, By::Codes, job.plan.keep)?;
+        let found = ranked(resident, &targets, &mut Batches::new(&queries), By::Codes, job.plan.keep)?;
         let rescore = start.elapsed();
         let ranking = |best| Ranking { best, rescored: candidates, prune: Duration::ZERO, rescore };
         rankings.extend(found.into_iter().map(ranking));
@@ -66,7 +66,9 @@ fn chosen<R: Runtime>(
     plan: Plan,
 ) -> Result<Ranking, Failure> {
     let start = Instant::now();
-    let kept = ranked(resident, targets, &[query], By::Outlines, plan.rescored)?.swap_remove(0);
+    let queries = [query];
+    let mut batches = Batches::new(&queries);
+    let kept = ranked(resident, targets, &mut batches, By::Outlines, plan.rescored)?.swap_remove(0);
     let prune = start.elapsed();
     let narrowed: Vec<(usize, Target)> = targets
         .iter()
@@ -78,7 +80,7 @@ fn chosen<R: Runtime>(
         .filter(|(_, target)| target.count() > 0)
         .collect();
     let narrowed: Vec<(usize, &Target)> = narrowed.iter().map(|(at, target)| (*at, target)).collect();
-    let best = ranked(resident, &narrowed, &[query], By::Codes, plan.keep)?.swap_remove(0);
+    let best = ranked(resident, &narrowed, &mut batches, By::Codes, plan.keep)?.swap_remove(0);
     Ok(Ranking { best, rescored: kept.len(), prune, rescore: start.elapsed() - prune })
 }
 
@@ -86,13 +88,12 @@ fn chosen<R: Runtime>(
 fn ranked<R: Runtime>(
     resident: &mut Resident<R>,
     targets: &[(usize, &Target)],
-    queries: &[&[f32]],
+    batches: &mut Batches<'_>,
     by: By,
     keep: usize,
 ) -> Result<Vec<Vec<Ranked>>, Failure> {
     let client = resident.client().clone();
-    let mut batches = Batches { queries, done: HashMap::new() };
-    let mut best = vec![Vec::new(); queries.len()];
+    let mut best = vec![Vec::new(); batches.queries.len()];
     let mut waiting = Vec::new();
     for &(at, target) in targets {
         let batch = batches.of(resident, target.shard.codec())?;
@@ -219,7 +220,11 @@ struct Batches<'a> {
     done: HashMap<u64, Rc<Batch>>,
 }
 
-impl Batches<'_> {
+impl<'a> Batches<'a> {
+    fn new(queries: &'a [&'a [f32]]) -> Self {
+        Self { queries, done: HashMap::new() }
+    }
+
     fn of<R: Runtime>(&mut self, resident: &mut Resident<R>, coder: &ResidualCodec) -> Result<Rc<Batch>, GpuError> {
         if let Some(batch) = self.done.get(&coder.digest()) {
             return Ok(batch.clone());
