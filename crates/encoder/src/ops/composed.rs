@@ -19,6 +19,12 @@ pub(crate) trait Parts: Backend {
         x.cast(numbers).matmul(w.cast(numbers)).cast(FloatDType::F32)
     }
 
+    /// `x w`, both first rounded to `numbers`, and the result as well where that loses little: for what is rounded to them
+    /// next, and is much to move.
+    fn rounded_product<const D: usize>(x: Tensor<Self, D>, w: Tensor<Self, D>, numbers: FloatDType) -> Tensor<Self, D> {
+        Self::product(x, w, numbers)
+    }
+
     /// `activation(x + bias)`, `bias` `[w]`, as `numbers`.
     fn biased(
         x: Tensor<Self, 2>,
@@ -96,6 +102,11 @@ impl<B: Parts> Linear<B> {
     pub(crate) fn product(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         B::product(x, self.weight.clone(), self.numbers)
     }
+
+    /// The same, of [`Parts::rounded_product`].
+    pub(crate) fn rounded_product(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        B::rounded_product(x, self.weight.clone(), self.numbers)
+    }
 }
 
 /// `[n, in]` to `[n, out]`.
@@ -164,7 +175,7 @@ fn shifted<B: Backend>(x: Tensor<B, 4>, count: usize) -> Tensor<B, 4> {
 
 /// See [`super::Ops::feed_forward`].
 pub(crate) fn feed_forward<B: Parts>(x: Tensor<B, 2>, [up, down]: [&Linear<B>; 2], middle: Middle) -> Tensor<B, 2> {
-    let (x, bias) = (up.product(x), up.bias.clone());
+    let (x, bias) = (up.rounded_product(x), up.bias.clone());
     let wide = match middle {
         Middle::Plain(activation) => B::biased(x, bias, activation, down.numbers),
         Middle::Gated(activation) => B::gated(x, bias, activation, down.numbers),

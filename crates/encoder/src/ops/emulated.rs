@@ -106,8 +106,11 @@ fn queries_and_keys_are_turned() {
     let (x, bias, places) = (b.input::<f32>(), b.input::<f32>(), b.input::<u32>());
     let (cos, sin, out) = (b.input::<f32>(), b.input::<f32>(), b.output::<f16>());
     let [pairs, wide, width, x_row, out_row] = std::array::from_fn(|_| b.number());
-    let (scope, half) = (&mut b.0.scope, f16::as_type_native_unchecked().storage_type());
-    turned_kernel::expand::<f16>(scope, x, bias, places, cos, sin, out, pairs, wide, width, x_row, out_row, true, half);
+    let [single, half] = [f32::as_type_native_unchecked(), f16::as_type_native_unchecked()].map(|x| x.storage_type());
+    let scope = &mut b.0.scope;
+    turned_kernel::expand::<f32, f16>(
+        scope, x, bias, places, cos, sin, out, pairs, wide, width, x_row, out_row, true, single, half,
+    );
     let source = b.source("turned", CubeDim::new_1d(64));
     source.write();
     let Some(kernel) = Emulated::new(&source) else { return };

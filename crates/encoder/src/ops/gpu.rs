@@ -151,7 +151,7 @@ impl<R: CubeRuntime> Ragged<R> {
     }
 
     fn attention(&self, x: Tensor<Gpu<R>, 2>, layer: &Linear<Gpu<R>>, sight: &Sight<'_>) -> Tensor<Gpu<R>, 2> {
-        let (x, bias, numbers) = (layer.product(x), layer.bias.clone(), layer.numbers);
+        let (x, bias, numbers) = (layer.rounded_product(x), layer.bias.clone(), layer.numbers);
         let qkv = match &self.turn {
             Some(turn) => kernels::turned(primitive(x), bias.map(primitive), turn, numbers.into()),
             None => primitive(Gpu::<R>::biased(x, bias, Activation::Identity, numbers)),
@@ -162,12 +162,13 @@ impl<R: CubeRuntime> Ragged<R> {
 
 impl<R: CubeRuntime> Parts for Gpu<R> {
     fn product<const D: usize>(x: Tensor<Self, D>, w: Tensor<Self, D>, numbers: FloatDType) -> Tensor<Self, D> {
-        let [left, right] = [&x, &w].map(|factor| primitive(factor.clone().cast(numbers)));
-        match matmul(left, right, None, MatmulStrategy::default(), FloatDType::F32.into()) {
-            Ok(product) => tensor(product),
-            // No kernel for this mixture.
-            Err(_) => x.cast(FloatDType::F32).matmul(w.cast(FloatDType::F32)),
-        }
+        product(x, w, numbers, FloatDType::F32)
+    }
+
+    fn rounded_product<const D: usize>(x: Tensor<Self, D>, w: Tensor<Self, D>, numbers: FloatDType) -> Tensor<Self, D> {
+        // bfloat16 has 8 bits: rounding twice would show.
+        let rounded = if numbers == FloatDType::F16 { numbers } else { FloatDType::F32 };
+        product(x, w, numbers, rounded)
     }
 
     fn biased(
@@ -212,6 +213,21 @@ impl<R: CubeRuntime> Parts for Gpu<R> {
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
         let vectors = [&norm.gamma, &norm.beta].map(|vector| primitive(vector.clone()));
         tensor(kernels::add_norm(primitive(x), added.map(primitive), vectors, norm.epsilon as f32))
+    }
+}
+
+/// `x w`, both first rounded to `numbers`, sums in `f32`, as `out`.
+fn product<R: CubeRuntime, const D: usize>(
+    x: Tensor<Gpu<R>, D>,
+    w: Tensor<Gpu<R>, D>,
+    numbers: FloatDType,
+    out: FloatDType,
+) -> Tensor<Gpu<R>, D> {
+    let [left, right] = [&x, &w].map(|factor| primitive(factor.clone().cast(numbers)));
+    match matmul(left, right, None, MatmulStrategy::default(), out.into()) {
+        Ok(product) => tensor(product),
+        // No kernel for this mixture.
+        Err(_) => x.cast(FloatDType::F32).matmul(w.cast(FloatDType::F32)),
     }
 }
 

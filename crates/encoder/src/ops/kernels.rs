@@ -95,17 +95,21 @@ pub(super) fn biased<R: CubeRuntime>(
     let values = shape[0] * shape[1];
     let out = like(&x, shape, numbers);
     let adds = bias.is_some();
+    let given = x.dtype;
+    // What stands for no bias is read by nobody.
+    let bias = bias.unwrap_or_else(|| like(&x, [1].into(), DType::F32));
     biased_kernel::launch::<R>(
         &out.client,
         cubes(values.div_ceil(UNITS)),
         CubeDim::new_1d(UNITS as u32),
-        x.clone().into_tensor_arg(),
-        bias.unwrap_or(x).into_tensor_arg(),
+        x.into_tensor_arg(),
+        bias.into_tensor_arg(),
         out.clone().into_tensor_arg(),
         values,
         adds,
         steps.gelu,
         steps.gated,
+        given.into(),
         numbers.into(),
     );
     out
@@ -133,12 +137,14 @@ pub(super) fn turned<R: CubeRuntime>(
     let pairs = rows * wide / 2;
     let [row, out_row] = [&x, &out].map(|tensor| tensor.meta.strides()[0]);
     let adds = bias.is_some();
+    let given = x.dtype;
+    let bias = bias.unwrap_or_else(|| like(&x, [1].into(), DType::F32));
     turned_kernel::launch::<R>(
         &out.client,
         cubes(pairs.div_ceil(UNITS)),
         CubeDim::new_1d(UNITS as u32),
-        x.clone().into_array_arg(),
-        bias.unwrap_or(x).into_array_arg(),
+        x.into_array_arg(),
+        bias.into_array_arg(),
         turn.places.clone().into_array_arg(),
         turn.cos.clone().into_array_arg(),
         turn.sin.clone().into_array_arg(),
@@ -149,6 +155,7 @@ pub(super) fn turned<R: CubeRuntime>(
         row,
         out_row,
         adds,
+        given.into(),
         numbers.into(),
     );
     out
@@ -275,14 +282,15 @@ fn score(
 }
 
 #[cube(launch)]
-fn biased_kernel<F: Float>(
-    x: &Tensor<f32>,
+fn biased_kernel<G: Float, F: Float>(
+    x: &Tensor<G>,
     bias: &Tensor<f32>,
     out: &mut Tensor<F>,
     values: usize,
     #[comptime] adds: bool,
     #[comptime] gelu: bool,
     #[comptime] gated: bool,
+    #[define(G)] _given: StorageType,
     #[define(F)] _numbers: StorageType,
 ) {
     if ABSOLUTE_POS >= values {
@@ -292,7 +300,7 @@ fn biased_kernel<F: Float>(
     let row = ABSOLUTE_POS / width;
     let column = ABSOLUTE_POS % width;
     let from = row * x.stride(0);
-    let mut value = x[from + column];
+    let mut value = f32::cast_from(x[from + column]);
     if adds {
         value += bias[column];
     }
@@ -300,7 +308,7 @@ fn biased_kernel<F: Float>(
         value = gelu_of::<f32>(value);
     }
     if gated {
-        let mut gate = x[from + column + width];
+        let mut gate = f32::cast_from(x[from + column + width]);
         if adds {
             gate += bias[column + width];
         }
@@ -312,8 +320,8 @@ fn biased_kernel<F: Float>(
 /// One unit for the two values of a head that are turned together. `x` and `out` are `[rows, wide]`, their rows `x_row` and
 /// `out_row` values apart.
 #[cube(launch)]
-pub(super) fn turned_kernel<F: Float>(
-    x: &Array<f32>,
+pub(super) fn turned_kernel<G: Float, F: Float>(
+    x: &Array<G>,
     bias: &Array<f32>,
     places: &Array<u32>,
     cos: &Array<f32>,
@@ -325,6 +333,7 @@ pub(super) fn turned_kernel<F: Float>(
     x_row: usize,
     out_row: usize,
     #[comptime] adds: bool,
+    #[define(G)] _given: StorageType,
     #[define(F)] _numbers: StorageType,
 ) {
     if ABSOLUTE_POS >= pairs {
@@ -335,8 +344,8 @@ pub(super) fn turned_kernel<F: Float>(
     let pair = ABSOLUTE_POS % (wide / 2);
     let column = pair / half * width + pair % half;
     let at = row * x_row + column;
-    let mut first = x[at];
-    let mut second = x[at + half];
+    let mut first = f32::cast_from(x[at]);
+    let mut second = f32::cast_from(x[at + half]);
     if adds {
         first += bias[column];
         second += bias[column + half];
