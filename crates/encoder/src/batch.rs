@@ -10,8 +10,8 @@ use burn::prelude::*;
 pub(crate) struct Budget {
     /// Tokens of a batch, unless one text alone has more.
     pub(crate) tokens: usize,
-    /// Whether a text counts as long as the longest of its batch, because attention pads it; such a device has nothing for
-    /// a team of threads to do.
+    /// Whether a text counts as long as the longest of its batch, because attention may pad it, as on a GPU; such a device
+    /// has nothing for a team of threads to do.
     pub(crate) padded: bool,
 }
 

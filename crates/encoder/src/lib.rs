@@ -107,8 +107,8 @@ pub trait Encoder: Send + Sync {
     /// Tokens that a document may have, special ones included; what is over is cut off.
     fn max_document_tokens(&self) -> usize;
 
-    /// Documents that are best encoded together by who has many: enough to keep a device at work, few enough that progress
-    /// is seen.
+    /// Documents that are best encoded together by who has many, 1 at least: enough to keep a device at work, few enough
+    /// that progress is seen, and that who gives up need not wait.
     fn documents_at_once(&self) -> usize {
         96
     }

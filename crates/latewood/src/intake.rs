@@ -114,7 +114,7 @@ impl<'a> Intake<'a> {
 
     /// Encodes what waits.
     pub(crate) fn encode(&mut self, monitor: &dyn Monitor) -> Result<()> {
-        for batch in self.waiting.chunks(self.index.encoder.documents_at_once()) {
+        for batch in self.waiting.chunks(self.index.encoder.documents_at_once().max(1)) {
             if monitor.cancelled() {
                 return Err(latewood_engine::Error::Cancelled.into());
             }

@@ -65,7 +65,7 @@ fn encode_documents(
     let mut token_ids = NpyWriter::<i64>::create(&dir.join(TOKEN_IDS), &[])?;
     let (mut lens, mut names) = (Vec::new(), String::new());
     let mut halves = Vec::new();
-    let at_once = encoder.documents_at_once();
+    let at_once = encoder.documents_at_once().max(1);
     for (batch, documents) in collection.documents.chunks(at_once).enumerate() {
         progress(batch * at_once, collection.documents.len());
         let with_text = documents.iter().map(|d| (d, d.full_text())).filter(|(_, text)| !text.is_empty());

@@ -20,6 +20,9 @@ use crate::layout::{Centroids, Codec, CodecParts, Coder, CoderParts, Shard, Shar
 /// Codecs at most that rows can be coded with at once: a commit compares its documents with a few.
 const CODERS: usize = 4;
 
+/// Bytes of a centroid's value: as others meet it, and as matrix units take it.
+const CENTROID_BYTES: u64 = 6;
+
 /// Documents of a shard on the device.
 pub(super) struct Part {
     /// Which of the shard's.
@@ -118,7 +121,7 @@ impl<R: Runtime> Resident<R> {
             self.coders.remove(0);
         }
         let (dim, count) = (codec.dim(), codec.centroid_count());
-        self.make_room_for(4 * dim as u64 * (dim + count) as u64)?;
+        self.make_room_for(4 * (dim * dim) as u64 + CENTROID_BYTES * (dim * count) as u64)?;
         let own = self.codec(codec)?;
         let (weights, leans) = codec.estimates();
         let parts = CoderParts {
@@ -138,7 +141,7 @@ impl<R: Runtime> Resident<R> {
         if let Some((_, there)) = self.centroids.iter().find(|(held, _)| held.ptr_eq(&own)) {
             return Ok(there.clone());
         }
-        self.make_room_for(size_of_val(&rows[..]) as u64)?;
+        self.make_room_for(CENTROID_BYTES * rows.len() as u64)?;
         let there = Rc::new(Centroids::new(&self.client, dim, rows)?);
         self.centroids.push((own, there.clone()));
         Ok(there)

@@ -122,7 +122,7 @@ fn ranked<R: Runtime>(
     collect(&client, &mut waiting, &mut best)?;
     for best in &mut best {
         best.sort_unstable_by(|a: &Ranked, b| {
-            b.score.total_cmp(&a.score).then((a.shard, a.doc).cmp(&(b.shard, b.doc)))
+            (b.score + 0.0).total_cmp(&(a.score + 0.0)).then((a.shard, a.doc).cmp(&(b.shard, b.doc)))
         });
         best.truncate(keep);
     }
@@ -140,8 +140,13 @@ fn collect<R: Runtime>(
     let found = Best::read_all(client, &waiting.iter().map(|(.., best)| best).collect::<Vec<_>>())?;
     for ((shard, parts, number, docs, _), found) in waiting.drain(..).zip(found) {
         let first = parts[number].docs.start as u32;
+        let count = docs.listed.as_ref().map_or(parts[number].docs.len(), |(listed, _)| listed.len());
         for (best, found) in best.iter_mut().zip(found) {
             let place = |position: u32| docs.listed.as_ref().map_or(position, |(listed, _)| listed[position as usize]);
+            // Scores that are no numbers leave places without a document.
+            if let Some((position, _)) = found.iter().find(|(position, _)| *position as usize >= count) {
+                return Err(GpuError::Failed(format!("it ranked document {position} of {count}")));
+            }
             best.extend(found.into_iter().map(|(position, score)| Ranked {
                 shard,
                 doc: DocOrd(first + place(position)),
@@ -197,11 +202,11 @@ impl Best {
     }
 }
 
-/// The `keep` best scores and their positions, in any order.
+/// The `keep` best scores and their positions, in any order. Zeros are equal, as on the device: hence what is added.
 fn best_of(scores: &[f32], keep: usize) -> Vec<(u32, f32)> {
     let mut row: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).collect();
     if keep < row.len() {
-        row.select_nth_unstable_by(keep, |a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        row.select_nth_unstable_by(keep, |a, b| (b.1 + 0.0).total_cmp(&(a.1 + 0.0)).then(a.0.cmp(&b.0)));
         row.truncate(keep);
     }
     row

@@ -9,7 +9,7 @@ use super::{Client, GpuError};
 use crate::cube::{MATRIX_BUFFERS, MATRIX_SHARED, PLANES, nearest, outline, residual, table};
 use crate::layout::{Centroids, Codec, CodecParts, PLANE, Queries, Shard, ShardParts};
 
-/// Whether the device says that it has matrix units that the kernel can use, or what it lacks.
+/// Whether the device says that it has what the kernels for matrix units and planes use, or what it lacks.
 pub(super) fn claimed<R: Runtime>(client: &Client<R>) -> Result<(), String> {
     let properties = client.raw().properties();
     let (half, single) = (ElemType::Float(FloatKind::F16), ElemType::Float(FloatKind::F32));

@@ -85,8 +85,8 @@ impl<R: Runtime> Client<R> {
         self
     }
 
-    /// Whether the device has matrix units (tensor cores) and, when it was opened, they got right what it gets right
-    /// without: then they score by codes. If not, why, for people.
+    /// Whether the device has matrix units (tensor cores) and planes of 32 units and, when it was opened, they got right what
+    /// it gets right without: then they score by codes and by outlines, and find nearest centroids. If not, why, for people.
     ///
     /// # Errors
     /// When they are not used.

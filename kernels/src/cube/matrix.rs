@@ -12,7 +12,7 @@
 //! tokens name centroids that there are. Offsets themselves are looked up with care, as documents may be any number.
 //!
 //! The levels are small integers and exact; the rows are rounded to 11 bits, sums are `f32`. A row's product with a
-//! token is off by at most `inverse_norm * (scale * sum(|level| * |x|) / 2^11 + length of the row * length of the
+//! token is off by at most about `inverse_norm * (scale * sum(|level| * |x|) / 2^11 + length of the row * length of the
 //! longest centroid / 2^14)`, and by what `f32` rounds.
 //!
 //! This kernel has been compiled for CUDA, and its CUDA source is run with the plane emulated on a processor

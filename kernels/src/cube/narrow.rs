@@ -60,7 +60,9 @@ pub(super) fn narrow_kernel(
     let block = first_block + at / (centroids * fours);
     // A row's factor times a step may be too large to hold: first the one, then the other.
     let scores = table[at] * factors[block * fours + at % fours] * Four::new(steps) + Four::new(HALF);
-    let scores = Vector::<u32, Const<4>>::cast_from((scores + Four::new(0.5)).floor());
+    // A score that is out of bounds leaves its neighbour in the word alone.
+    let scores = clamp((scores + Four::new(0.5)).floor(), Four::new(0.0), Four::new(65535.0));
+    let scores = Vector::<u32, Const<4>>::cast_from(scores);
     let mut words = Vector::<u32, Const<2>>::empty();
     words[0] = scores[0] | scores[1] << 16;
     words[1] = scores[2] | scores[3] << 16;

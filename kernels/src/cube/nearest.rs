@@ -12,11 +12,11 @@ use super::{Four, LANE_UNITS, LANES, TOKEN_UNITS, TOKENS, UNIT_LANES, UNIT_TOKEN
 use crate::client::{Buffer, Client, GpuError};
 use crate::layout::Centroids;
 
-/// For each of `rows` `[n, dim]`, of unit length or not much longer, the centroid with the largest dot product, of equals
+/// For each of `rows` `[n, dim]`, about as long as 1, the centroid with the largest dot product, of equals
 /// the first, into `[n]`. Products are summed in `f32`.
 ///
-/// Where the device has matrix units and rows have up to 128 dimensions, rows and centroids are rounded to 11 bits; see
-/// [`Client::matrix_units`].
+/// Where the device has matrix units, rows have up to 128 dimensions and centroids no value over 65,504, both are rounded
+/// to halves; see [`Client::matrix_units`].
 ///
 /// # Errors
 /// When the values are no rows of the centroids' dimension, or they are too many for one launch.

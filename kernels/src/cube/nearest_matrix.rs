@@ -4,8 +4,9 @@
 //! in the order in which the matrix units take them ([`Halves`]). A unit remembers the best of its own products for its
 //! 4 rows; at the end the four units that share rows choose.
 //!
-//! Rows and centroids are rounded to 11 bits, sums are `f32`: the product with the centroid found may lie below the best by
-//! two thousandths of their lengths' product at most, and by hundreds of times less as a rule.
+//! Rows and centroids are rounded to halves, sums are `f32`. Of rows about as long as 1 and centroids not much shorter, the
+//! product with the centroid found may lie below the best by two thousandths at most, and by hundreds of times less as a
+//! rule. What is shorter than a ten-thousandth has fewer bits than the 11 that others have.
 
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;

@@ -2,7 +2,8 @@
 //!
 //! A score's key is a number that is larger where the score is. The scores are counted by the first digit of their keys;
 //! then those whose first digit is that of the k-th best, by their second; all whose two digits are not less are listed.
-//! The digits are 22 bits of a float, so that hardly more are listed than are wanted, unless very many are equal.
+//! The digits are 22 bits of a float, so that hardly more are listed than are wanted, unless very many are equal: then one
+//! cube goes through all of these.
 
 use cubecl::prelude::*;
 
@@ -33,12 +34,19 @@ pub(super) fn select_scores<R: Runtime>(
     n: usize,
     k: usize,
 ) -> Result<Selected, GpuError> {
-    let rows = scores.len() / n;
+    let (rows, strips, limit) = (scores.len() / n, n.div_ceil(STRIP), client.limits().cubes[0]);
+    if strips > limit as usize {
+        return Err(GpuError::TooMany {
+            what: "scores of a row",
+            count: n as u64,
+            limit: u64::from(limit) * STRIP as u64,
+        });
+    }
     let zeros = vec![0u32; rows * BINS];
     let (firsts, seconds) = (client.upload("counts", &zeros)?, client.upload("counts", &zeros)?);
     let counts = client.upload("counts", &zeros[..rows])?;
     let positions = client.empty("positions", scores.len())?;
-    let cubes = || CubeCount::Static(n.div_ceil(STRIP) as u32, rows as u32, 1);
+    let cubes = || CubeCount::Static(strips as u32, rows as u32, 1);
     let units = CubeDim::new_1d(UNITS as u32);
     for (counted, second) in [(&firsts, false), (&seconds, true)] {
         count_kernel::launch::<R>(

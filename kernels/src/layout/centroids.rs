@@ -38,6 +38,13 @@ impl Centroids {
     /// # Errors
     /// When there are none or more than 65,536, or one block does not fit an allocation.
     pub fn new<R: Runtime>(client: &Client<R>, dim: usize, rows: &[f32]) -> Result<Self, GpuError> {
+        let lanes = Self::in_lanes(client, dim, rows)?;
+        let halves = if client.matrix_units().is_ok() { Halves::new(client, rows, dim)? } else { Vec::new() };
+        Ok(Self { halves, ..lanes })
+    }
+
+    /// The same, of which none is to be the nearest.
+    pub(super) fn in_lanes<R: Runtime>(client: &Client<R>, dim: usize, rows: &[f32]) -> Result<Self, GpuError> {
         check_dim(dim)?;
         let count = rows.len() / dim;
         let right = rows.len().is_multiple_of(dim) && (1..=MAX_CENTROIDS).contains(&count);
@@ -60,8 +67,7 @@ impl Centroids {
             let values = client.upload("centroids", &values)?;
             parts.push(CentroidPart { values, first: part * at_once, blocks });
         }
-        let halves = if client.matrix_units().is_ok() { Halves::new(client, rows, dim)? } else { Vec::new() };
-        Ok(Self { dim, count, parts, halves })
+        Ok(Self { dim, count, parts, halves: Vec::new() })
     }
 
     /// Values of a centroid.

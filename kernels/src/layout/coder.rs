@@ -50,7 +50,7 @@ impl Coder {
         let constants: Vec<f32> = levels.chain(own.scales.iter().copied()).chain(steps).collect();
         Ok(Self {
             codec: codec.clone(),
-            rotation: Centroids::new(client, dim, parts.rotation)?,
+            rotation: Centroids::in_lanes(client, dim, parts.rotation)?,
             centroids: Centroids::new(client, dim, &centroids)?,
             constants: client.upload("levels and scales", &constants)?,
             scale_per_rms: parts.scale_per_rms,

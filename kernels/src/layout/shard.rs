@@ -27,6 +27,8 @@ pub struct ShardParts<'a> {
 pub struct Shard {
     dim: usize,
     bits: u32,
+    /// Centroids that tokens may name: those of the codec it was made with.
+    centroids: usize,
     offsets: Buffer<u32>,
     outlines: Buffer<u32>,
     codes: Buffer<u32>,
@@ -48,6 +50,7 @@ impl Shard {
         Ok(Self {
             dim: codec.dim(),
             bits: codec.bits(),
+            centroids: codec.centroids(),
             offsets: client.keep("offsets", &offsets)?,
             outlines: client.keep("outlines", &outlines(parts.centroids, parts.factors))?,
             codes: client.keep("codes", &pad_rows(parts.codes, bytes))?,
@@ -74,8 +77,11 @@ impl Shard {
         self.offsets.bytes() + self.outlines.bytes() + self.codes.bytes()
     }
 
-    /// Checks that `codec` has coded these documents, as far as their shape tells.
+    /// Checks that `codec` has coded these documents, as far as their shape tells, and has all centroids that they name.
     pub(crate) fn check_codec(&self, codec: &Codec) -> Result<(), GpuError> {
+        ensure(self.centroids <= codec.centroids(), || {
+            format!("tokens of {} centroids, and a codec of {}", self.centroids, codec.centroids())
+        })?;
         ensure((self.dim, self.bits) == (codec.dim(), codec.bits()), || {
             let (dim, bits) = (codec.dim(), codec.bits());
             format!("tokens of {} dimensions, {} bits, and a codec of {dim} and {bits}", self.dim, self.bits)

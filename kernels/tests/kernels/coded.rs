@@ -1,7 +1,7 @@
 //! Compressed documents: centroids, outlines and codes.
 
 use cubecl::prelude::Runtime;
-use latewood_kernels::{Client, Codec, LANES, Queries, Shard, outline, residual, table};
+use latewood_kernels::{Client, Codec, CodecParts, GpuError, LANES, Queries, Shard, outline, residual, table};
 use latewood_simd::{Estimates, Isa, Kernels, QueryI8, ResidualTokens, SCALES, Scratch, code_bytes};
 use rand::RngExt;
 
@@ -224,4 +224,28 @@ fn no_document() {
     let mut case = Case::new(1, 24, 4, LENS, &[9, 1]);
     case.docs.clear();
     on_every_gpu(&case);
+}
+
+/// Documents whose tokens name centroids that a codec lacks.
+struct Fewer(Case);
+
+impl Test for Fewer {
+    fn run<R: Runtime>(&self, client: &Client<R>) {
+        let (_, shard) = self.0.upload(client);
+        let coded = &self.0.coded;
+        let count = coded.centroid_scales.len() - 1;
+        let (centroids, centroid_scales) = (&coded.centroids[..count * coded.dim], &coded.centroid_scales[..count]);
+        let fewer = Codec::new(client, &CodecParts { centroids, centroid_scales, ..coded.codec() }).unwrap();
+        let queries = Queries::rotated(client, &fewer, &[&self.0.queries[0]]).unwrap();
+        let (table, docs) = (table(client, &fewer, &queries).unwrap(), client.upload("documents", &[0u32]).unwrap());
+        let refused = residual(client, &fewer, &shard, &queries, &table, &docs);
+        assert!(matches!(refused, Err(GpuError::Mismatch(_))), "{refused:?}");
+        let refused = outline(client, &fewer, &shard, &queries, &table, &docs);
+        assert!(matches!(refused, Err(GpuError::Mismatch(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_codec_without_all_centroids_is_refused() {
+    on_every_gpu(&Fewer(Case::new(6, 24, 4, &[3, 50], &[9])));
 }

@@ -12,7 +12,7 @@ use crate::reference::rng;
 /// How far the product with the centroid found may lie below the best one: rows and centroids have unit length. Matrix
 /// units take them rounded to 11 bits.
 pub(crate) fn tolerance<R: Runtime>(client: &Client<R>) -> f64 {
-    if client.matrix_units().is_ok() { 1e-3 } else { 1e-5 }
+    if client.matrix_units().is_ok() { 2e-3 } else { 1e-5 }
 }
 
 pub(crate) fn unit_rows(rng: &mut ChaCha8Rng, count: usize, dim: usize) -> Vec<f32> {

@@ -35,6 +35,7 @@ inline uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return {x, y, z}; 
 constexpr unsigned PLANE = 32;
 constexpr unsigned warpSize = PLANE;
 inline uint3 blockDim, gridDim, blockIdx;
+// Reads beyond a kernel's own part of it are not seen.
 alignas(16) unsigned char dynamic_shared_mem[1 << 17];
 
 using std::max;
@@ -172,6 +173,8 @@ inline std::vector<char> contents(const std::string &path) {
     char buffer[4096];
     for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, file)) > 0;) bytes.insert(bytes.end(), buffer, buffer + n);
     std::fclose(file);
+    // So that what is read beyond them is seen.
+    bytes.shrink_to_fit();
     return bytes;
 }
 

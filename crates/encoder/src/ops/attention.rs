@@ -81,7 +81,11 @@ pub(super) fn attention<R: CubeRuntime>(
     let shape = burn::tensor::Shape::from([n, wide / 3]);
     let out = empty_device_dtype(qkv.client.clone(), qkv.device.clone(), shape, qkv.dtype);
     let count = tiles.meta.shape().num_elements() / TILE;
-    // Rows may lie further apart than they are long.
+    // Rows may lie further apart than they are long, but begin where a vector does.
+    for tensor in [&qkv, &out] {
+        let strides = tensor.meta.strides();
+        assert!(strides[1] == 1 && strides[0].is_multiple_of(2 * head.vector), "rows that lie {strides:?} apart");
+    }
     let [row, out_row] = [&qkv, &out].map(|tensor| head.vectors(tensor.meta.strides()[0]));
     let launch = match qkv.dtype {
         DType::BF16 => attention_kernel::launch::<half::bf16, R>,

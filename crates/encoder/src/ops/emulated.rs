@@ -1,7 +1,7 @@
 //! The kernels that no software adapter runs, run from their CUDA source on a processor: see `kernels/tests/plane`.
 
 use cubecl::prelude::*;
-use half::f16;
+use half::{bf16, f16};
 
 use super::attention::{Head, attention_kernel, cube_dim, tiles};
 use super::kernels::turned_kernel;
@@ -15,27 +15,15 @@ mod plane;
 
 define_size!(Width);
 
-fn attention(head: Head) -> Source {
+fn attention<F: Float>(head: Head, name: &str) -> Source {
     let mut b = Build::new();
     b.0.scope.register_size::<Width>(head.vector);
     let (qkv, tiles) = (b.input::<Vector<u32, Width>>(), b.input::<u32>());
     let (out, scale) = (b.output::<Vector<u32, Width>>(), b.float());
     let [count, window, row, out_row] = std::array::from_fn(|_| b.number());
     let scope = &mut b.0.scope;
-    attention_kernel::expand::<f16, Width>(
-        scope,
-        head.vector,
-        qkv,
-        tiles,
-        out,
-        scale,
-        count,
-        window,
-        row,
-        out_row,
-        head,
-    );
-    b.source(&format!("attention_{}", head.width), cube_dim())
+    attention_kernel::expand::<F, Width>(scope, head.vector, qkv, tiles, out, scale, count, window, row, out_row, head);
+    b.source(&format!("{name}_{}", head.width), cube_dim())
 }
 
 /// Values between -1 and 1 that are always the same, and halves.
@@ -69,7 +57,7 @@ fn attention_is_that_of_its_formula() {
     let n = texts.iter().map(|text| text.len).sum::<usize>();
     for (heads, width) in [(2, 32), (3, 64), (1, 96), (1, 128), (1, 48)] {
         let head = Head::new(heads, width);
-        let Some(kernel) = Emulated::new(&attention(head)) else { return };
+        let Some(kernel) = Emulated::new(&attention::<f16>(head, "attention")) else { return };
         let wide = 3 * heads * width;
         // Long enough that the largest weights stand out.
         let qkv: Vec<f16> = values(n * wide).into_iter().map(|x| x * f16::from_f32(2.0)).collect();
@@ -151,6 +139,7 @@ fn queries_and_keys_are_turned() {
 #[test]
 fn attention_has_a_source() {
     for (heads, width) in [(12, 32), (12, 64), (8, 96)] {
-        attention(Head::new(heads, width)).write();
+        attention::<f16>(Head::new(heads, width), "attention").write();
+        attention::<bf16>(Head::new(heads, width), "attention_bf16").write();
     }
 }

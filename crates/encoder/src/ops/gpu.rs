@@ -73,9 +73,8 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         Distances::new(source, numbers)
     }
 
-    fn prepare(sight: &Sight<'_>, width: usize, device: &Self::Device) -> Prepared<R> {
-        let ragged = (!sight.distances && works::<R>(width, device)).then(|| Ragged::new(sight, device));
-        Prepared { width, ragged, padded: OnceCell::new(), device: device.clone() }
+    fn prepare(_: &Sight<'_>, width: usize, device: &Self::Device) -> Prepared<R> {
+        Prepared { width, ragged: OnceCell::new(), padded: OnceCell::new(), device: device.clone() }
     }
 
     fn linear_layer(x: Tensor<Self, 2>, layer: &Linear<Self>, activation: Activation) -> Tensor<Self, 2> {
@@ -83,9 +82,11 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     }
 
     fn self_attention(x: Tensor<Self, 2>, layer: &Linear<Self>, seen: &Seen<'_, Self>) -> Tensor<Self, 2> {
-        match &seen.prepared.ragged {
-            Some(ragged) if layer.numbers != FloatDType::F32 => ragged.attention(x, layer, &seen.sight),
-            _ => composed::self_attention(x, layer, None, seen.sight.heads, seen.prepared.padded(&seen.sight)),
+        let (prepared, sight) = (&seen.prepared, &seen.sight);
+        if works::<R>(prepared.width, layer.numbers, &prepared.device) {
+            prepared.ragged(sight).attention(x, layer, sight)
+        } else {
+            composed::self_attention(x, layer, None, sight.heads, prepared.padded(sight))
         }
     }
 
@@ -107,15 +108,19 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     }
 }
 
-/// A batch as attention likes it; padded only where a layer asks for that.
+/// A batch as attention likes it, in the one way or the other, as layers ask for it.
 pub(crate) struct Prepared<R: CubeRuntime> {
     width: usize,
-    ragged: Option<Ragged<R>>,
+    ragged: OnceCell<Ragged<R>>,
     padded: OnceCell<Padded<Gpu<R>>>,
     device: R::Device,
 }
 
 impl<R: CubeRuntime> Prepared<R> {
+    fn ragged(&self, sight: &Sight<'_>) -> &Ragged<R> {
+        self.ragged.get_or_init(|| Ragged::new(sight, self.width, &self.device))
+    }
+
     fn padded(&self, sight: &Sight<'_>) -> &Padded<Gpu<R>> {
         self.padded.get_or_init(|| {
             // Products with vectors of distances are up to twice as large as the scores that they are added to.
@@ -133,16 +138,19 @@ struct Ragged<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Ragged<R> {
-    fn new(sight: &Sight<'_>, device: &R::Device) -> Self {
+    fn new(sight: &Sight<'_>, width: usize, device: &R::Device) -> Self {
         let ints = |values: Vec<i32>| {
             let n = values.len();
             Tensor::<Gpu<R>, 1, Int>::from_data(TensorData::new(values, [n]), device).into_primitive()
         };
         let texts = sight.texts;
         let turn = sight.rotary.map(|rotary| {
-            let angles = rotary.angles(texts.iter().map(|text| text.len).max().unwrap_or(0));
+            let longest = texts.iter().map(|text| text.len).max().unwrap_or(0);
+            let angles = rotary.angles(longest);
             let [cos, sin] = [&angles.cos, &angles.sin].map(|values| {
-                primitive(Tensor::<Gpu<R>, 1>::from_data(TensorData::new(values.clone(), [values.len()]), device))
+                let values = values[..longest * width / 2].to_vec();
+                let count = values.len();
+                primitive(Tensor::<Gpu<R>, 1>::from_data(TensorData::new(values, [count]), device))
             });
             let places = texts.iter().flat_map(|text| 0..text.len as i32).collect();
             Turn { places: ints(places), cos, sin, heads: sight.heads }

@@ -49,9 +49,11 @@ pub enum Precision {
     Int8,
     /// `f32` throughout. CUDA's matrix products round their factors to 11 bits (TF32), where the GPU has them.
     F32,
-    /// Weights, and the factors of each product, in half precision, their sums in `f32`. GPUs only.
+    /// Weights, and the factors of each product, in half precision, their sums in `f32`, which are rounded where they go
+    /// into an activation or into attention. GPUs only.
     F16,
-    /// As [`Self::F16`], in bfloat16: 3 bits less, and nothing overflows. GPUs only, those that have it.
+    /// Weights and factors in bfloat16, sums in `f32`: 3 bits less than [`Self::F16`], and nothing overflows. GPUs only,
+    /// those that have it.
     Bf16,
 }
 
