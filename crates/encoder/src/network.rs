@@ -98,14 +98,14 @@ impl<B: Ops> Run<Rows> for Network<B> {
         let batch = Batch::new(texts, self.positions, &self.device);
         let hidden = self.backbone.forward(&batch);
         let n = hidden.dims()[0];
-        let pooled = match &self.pooled_projection {
-            Some(projection) => {
-                let means = unit(means(hidden.clone(), &batch.texts));
-                read(&self.device, &self.name, B::linear_layer(means, projection, Activation::Identity))?
-            }
-            None => Vec::new(),
-        };
-        let rows = read(&self.device, &self.name, self.projection.iter().fold(hidden, |x, dense| dense.forward(x)))?;
+        let pooled = self.pooled_projection.as_ref().map(|projection| {
+            let means = unit(B::means(hidden.clone(), &batch.texts));
+            B::linear_layer(means, projection, Activation::Identity)
+        });
+        let rows = self.projection.iter().fold(hidden, |x, dense| dense.forward(x));
+        // All is under way before anyone waits.
+        let rows = read(&self.device, &self.name, rows)?;
+        let pooled = pooled.map(|pooled| read(&self.device, &self.name, pooled)).transpose()?.unwrap_or_default();
         let (dim, width) = (rows.len() / n, pooled.len() / texts.len());
         let text_rows = |(at, text): (usize, &Span)| Rows {
             tokens: rows[text.first * dim..][..text.len * dim].to_vec(),
@@ -171,14 +171,4 @@ impl<B: Ops> Dense<B> {
 fn unit<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     let norm = x.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
     x / norm
-}
-
-/// The mean over the tokens of each text that are attended to, `[n, h]` to `[texts, h]`.
-pub(crate) fn means<B: Backend>(hidden: Tensor<B, 2>, texts: &[Span]) -> Tensor<B, 2> {
-    let n = hidden.dims()[0];
-    let mut weights = vec![0.0; texts.len() * n];
-    for (row, text) in weights.chunks_exact_mut(n).zip(texts) {
-        row[text.first..][..text.attended].fill(1.0 / text.attended as f32);
-    }
-    Tensor::from_data(TensorData::new(weights, [texts.len(), n]), &hidden.device()).matmul(hidden)
 }

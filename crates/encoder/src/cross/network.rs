@@ -6,7 +6,7 @@ use crate::backbone::{Backbone, LayerNorm, Layers, activate};
 use crate::batch::{Batch, Budget, Input, Positions};
 use crate::checkpoint::{Classifier, Head as Recipe, Pooled};
 use crate::error::Result;
-use crate::network::{Load, Run, means, read};
+use crate::network::{Load, Run, read};
 use crate::ops::{Ops, Precision};
 use crate::recipe::Activation;
 
@@ -84,7 +84,7 @@ impl<B: Ops> Head<B> {
                 let firsts = Tensor::<B, 1, Int>::from_data(TensorData::new(firsts, [count]), &hidden.device());
                 hidden.select(0, firsts)
             }
-            Pooled::Mean => means(hidden, &batch.texts),
+            Pooled::Mean => B::means(hidden, &batch.texts),
         };
         let x = activate(self.activation, B::linear_layer(x, &self.dense, Activation::Identity));
         let x = match &self.norm {

@@ -16,7 +16,7 @@ use super::padded::Padded;
 use super::probe::works;
 use super::{DistanceSource, LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
 use crate::backbone::{LayerNorm, activate};
-use crate::batch::Budget;
+use crate::batch::{Budget, Span};
 use crate::error::{Error, Result};
 use crate::recipe::Activation;
 
@@ -106,6 +106,18 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
         <Self as Parts>::add_norm(x, added, norm)
     }
+
+    fn means(hidden: Tensor<Self, 2>, texts: &[Span]) -> Tensor<Self, 2> {
+        let spans = texts.iter().flat_map(|text| [text.first as i32, text.attended as i32]).collect();
+        let device = hidden.device();
+        tensor(kernels::means(primitive(hidden), ints::<R>(spans, &device)))
+    }
+}
+
+/// Whole numbers on the device.
+fn ints<R: CubeRuntime>(values: Vec<i32>, device: &R::Device) -> CubeTensor<R> {
+    let n = values.len();
+    Tensor::<Gpu<R>, 1, Int>::from_data(TensorData::new(values, [n]), device).into_primitive()
 }
 
 /// A batch as attention likes it, in the one way or the other, as layers ask for it.
@@ -139,10 +151,6 @@ struct Ragged<R: CubeRuntime> {
 
 impl<R: CubeRuntime> Ragged<R> {
     fn new(sight: &Sight<'_>, width: usize, device: &R::Device) -> Self {
-        let ints = |values: Vec<i32>| {
-            let n = values.len();
-            Tensor::<Gpu<R>, 1, Int>::from_data(TensorData::new(values, [n]), device).into_primitive()
-        };
         let texts = sight.texts;
         let turn = sight.rotary.map(|rotary| {
             let longest = texts.iter().map(|text| text.len).max().unwrap_or(0);
@@ -153,9 +161,9 @@ impl<R: CubeRuntime> Ragged<R> {
                 primitive(Tensor::<Gpu<R>, 1>::from_data(TensorData::new(values, [count]), device))
             });
             let places = texts.iter().flat_map(|text| 0..text.len as i32).collect();
-            Turn { places: ints(places), cos, sin, heads: sight.heads }
+            Turn { places: ints::<R>(places, device), cos, sin, heads: sight.heads }
         });
-        Self { tiles: ints(attention::tiles(texts)), turn }
+        Self { tiles: ints::<R>(attention::tiles(texts), device), turn }
     }
 
     fn attention(&self, x: Tensor<Gpu<R>, 2>, layer: &Linear<Gpu<R>>, sight: &Sight<'_>) -> Tensor<Gpu<R>, 2> {

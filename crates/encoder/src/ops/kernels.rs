@@ -115,6 +115,21 @@ pub(super) fn biased<R: CubeRuntime>(
     out
 }
 
+/// The means of rows of `x`, `[n, h]` in `f32`: of each of `spans`, `[texts, 2]`, a first row and how many. `[texts, h]`.
+pub(super) fn means<R: CubeRuntime>(x: CubeTensor<R>, spans: CubeTensor<R>) -> CubeTensor<R> {
+    let (texts, width) = (spans.meta.shape().num_elements() / 2, x.meta.shape()[1]);
+    let out = like(&x, [texts, width].into(), DType::F32);
+    means_kernel::launch::<R>(
+        &out.client,
+        CubeCount::Static(width.div_ceil(UNITS) as u32, texts as u32, 1),
+        CubeDim::new_1d(UNITS as u32),
+        x.into_tensor_arg(),
+        spans.into_array_arg(),
+        out.clone().into_tensor_arg(),
+    );
+    out
+}
+
 /// How queries and keys are turned by the places of their tokens.
 pub(super) struct Turn<R: CubeRuntime> {
     /// `[n]`: the place of each row in its text.
@@ -213,6 +228,22 @@ fn add_norm_kernel(
     while i < width {
         out[to + i] = (out[to + i] - mean) / deviation * gamma[i] + beta[i];
         i += UNITS;
+    }
+}
+
+/// One cube for [`UNITS`] columns, in `x`, of a text, in `y`.
+#[cube(launch)]
+fn means_kernel(x: &Tensor<f32>, spans: &Array<u32>, out: &mut Tensor<f32>) {
+    let column = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
+    let text = CUBE_POS_Y as usize;
+    if column < x.shape(1) {
+        let (first, count) = (spans[text * 2] as usize, spans[text * 2 + 1] as usize);
+        let mut sum = 0.0f32;
+        for row in 0..count {
+            sum += x[(first + row) * x.stride(0) + column * x.stride(1)];
+        }
+        // Of nothing it is 0.
+        out[text * out.stride(0) + column] = sum / f32::cast_from(max(count, 1) as u32);
     }
 }
 

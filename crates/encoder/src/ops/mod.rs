@@ -153,6 +153,16 @@ pub(crate) trait Ops: Backend {
 
     /// `norm(x + added)`.
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2>;
+
+    /// The mean over the tokens of each text that are attended to, `[n, h]` to `[texts, h]`.
+    fn means(hidden: Tensor<Self, 2>, texts: &[Span]) -> Tensor<Self, 2> {
+        let n = hidden.dims()[0];
+        let mut weights = vec![0.0; texts.len() * n];
+        for (row, text) in weights.chunks_exact_mut(n).zip(texts) {
+            row[text.first..][..text.attended].fill(1.0 / text.attended as f32);
+        }
+        Tensor::from_data(TensorData::new(weights, [texts.len(), n]), &hidden.device()).matmul(hidden)
+    }
 }
 
 /// Which tokens of a batch see which.
