@@ -203,9 +203,8 @@ impl<B: Ops> Layer<B> {
     /// `x` is `[n, h]`.
     fn forward(&self, x: Tensor<B, 2>, seen: &Seen<'_, B>) -> Tensor<B, 2> {
         let a = B::self_attention(x.clone(), &self.query_key_value, seen);
-        let a = B::linear_layer(a, &self.attention_out, Activation::Identity);
-        let x = B::add_norm(a, Some(x), &self.attention_norm);
-        B::add_norm(B::feed_forward(x.clone(), [&self.up, &self.down], self.middle), Some(x), &self.norm)
+        let x = B::linear_add_norm(a, &self.attention_out, x, &self.attention_norm);
+        B::feed_forward_add_norm(x, [&self.up, &self.down], self.middle, &self.norm)
     }
 }
 

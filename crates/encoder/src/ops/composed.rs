@@ -175,12 +175,16 @@ fn shifted<B: Backend>(x: Tensor<B, 4>, count: usize) -> Tensor<B, 4> {
 
 /// See [`super::Ops::feed_forward`].
 pub(crate) fn feed_forward<B: Parts>(x: Tensor<B, 2>, [up, down]: [&Linear<B>; 2], middle: Middle) -> Tensor<B, 2> {
+    linear(wide(x, up, middle, down.numbers), down, Activation::Identity)
+}
+
+/// What goes into the second layer of a feed-forward block, as `numbers`.
+pub(crate) fn wide<B: Parts>(x: Tensor<B, 2>, up: &Linear<B>, middle: Middle, numbers: FloatDType) -> Tensor<B, 2> {
     let (x, bias) = (up.rounded_product(x), up.bias.clone());
-    let wide = match middle {
-        Middle::Plain(activation) => B::biased(x, bias, activation, down.numbers),
-        Middle::Gated(activation) => B::gated(x, bias, activation, down.numbers),
-    };
-    linear(wide, down, Activation::Identity)
+    match middle {
+        Middle::Plain(activation) => B::biased(x, bias, activation, numbers),
+        Middle::Gated(activation) => B::gated(x, bias, activation, numbers),
+    }
 }
 
 /// See [`super::Ops::self_attention`], and [`super::Ops::distance_attention`] for what `distances` are.

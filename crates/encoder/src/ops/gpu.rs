@@ -107,6 +107,25 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         <Self as Parts>::add_norm(x, added, norm)
     }
 
+    fn linear_add_norm(
+        a: Tensor<Self, 2>,
+        layer: &Linear<Self>,
+        x: Tensor<Self, 2>,
+        norm: &LayerNorm<Self>,
+    ) -> Tensor<Self, 2> {
+        normed(layer.product(a), layer.bias.clone(), Some(x), norm)
+    }
+
+    fn feed_forward_add_norm(
+        x: Tensor<Self, 2>,
+        [up, down]: [&Linear<Self>; 2],
+        middle: Middle,
+        norm: &LayerNorm<Self>,
+    ) -> Tensor<Self, 2> {
+        let wide = composed::wide(x.clone(), up, middle, down.numbers);
+        normed(down.product(wide), down.bias.clone(), Some(x), norm)
+    }
+
     fn means(hidden: Tensor<Self, 2>, texts: &[Span]) -> Tensor<Self, 2> {
         let spans = texts.iter().flat_map(|text| [text.first as i32, text.attended as i32]).collect();
         let device = hidden.device();
@@ -227,9 +246,20 @@ impl<R: CubeRuntime> Parts for Gpu<R> {
     }
 
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
-        let vectors = [&norm.gamma, &norm.beta].map(|vector| primitive(vector.clone()));
-        tensor(kernels::add_norm(primitive(x), added.map(primitive), vectors, norm.epsilon as f32))
+        normed(x, None, added, norm)
     }
+}
+
+/// `norm(x + bias + added)`.
+fn normed<R: CubeRuntime>(
+    x: Tensor<Gpu<R>, 2>,
+    bias: Option<Tensor<Gpu<R>, 1>>,
+    added: Option<Tensor<Gpu<R>, 2>>,
+    norm: &LayerNorm<Gpu<R>>,
+) -> Tensor<Gpu<R>, 2> {
+    let vectors = [&norm.gamma, &norm.beta].map(|vector| primitive(vector.clone()));
+    let (bias, added) = (bias.map(primitive), added.map(primitive));
+    tensor(kernels::add_norm(primitive(x), bias, added, vectors, norm.epsilon as f32))
 }
 
 /// `x w`, both first rounded to `numbers`, sums in `f32`, as `out`.

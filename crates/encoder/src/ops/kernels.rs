@@ -19,27 +19,30 @@ const MOST_CUBES: usize = 65_535;
 /// Below all scores.
 const LOWEST: f32 = -3.0e38;
 
-/// `norm(x + added)`, `[n, h]`, of rows of `f32`.
+/// `norm(x + bias + added)`, `[n, h]`, of rows of `f32`.
 pub(super) fn add_norm<R: CubeRuntime>(
     x: CubeTensor<R>,
+    bias: Option<CubeTensor<R>>,
     added: Option<CubeTensor<R>>,
     [gamma, beta]: [CubeTensor<R>; 2],
     epsilon: f32,
 ) -> CubeTensor<R> {
     let out = like(&x, x.meta.shape().clone(), DType::F32);
     let rows = x.meta.shape()[0];
-    let adds = added.is_some();
+    let (biased, adds) = (bias.is_some(), added.is_some());
     add_norm_kernel::launch::<R>(
         &out.client,
         cubes(rows),
         CubeDim::new_1d(UNITS as u32),
         x.clone().into_tensor_arg(),
+        bias.unwrap_or_else(|| gamma.clone()).into_tensor_arg(),
         added.unwrap_or(x).into_tensor_arg(),
         gamma.into_tensor_arg(),
         beta.into_tensor_arg(),
         out.clone().into_tensor_arg(),
         epsilon,
         rows,
+        biased,
         adds,
     );
     out
@@ -188,12 +191,14 @@ fn cubes(n: usize) -> CubeCount {
 #[cube(launch)]
 fn add_norm_kernel(
     x: &Tensor<f32>,
+    bias: &Tensor<f32>,
     added: &Tensor<f32>,
     gamma: &Tensor<f32>,
     beta: &Tensor<f32>,
     out: &mut Tensor<f32>,
     epsilon: f32,
     rows: usize,
+    #[comptime] biased: bool,
     #[comptime] adds: bool,
 ) {
     let row = CUBE_POS;
@@ -207,6 +212,9 @@ fn add_norm_kernel(
     let mut i = unit;
     while i < width {
         let mut value = x[row * x.stride(0) + i * x.stride(1)];
+        if biased {
+            value += bias[i];
+        }
         if adds {
             value += added[row * added.stride(0) + i * added.stride(1)];
         }

@@ -154,6 +154,26 @@ pub(crate) trait Ops: Backend {
     /// `norm(x + added)`.
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2>;
 
+    /// `norm(x + a W + b)`.
+    fn linear_add_norm(
+        a: Tensor<Self, 2>,
+        layer: &Self::Linear,
+        x: Tensor<Self, 2>,
+        norm: &LayerNorm<Self>,
+    ) -> Tensor<Self, 2> {
+        Self::add_norm(Self::linear_layer(a, layer, Activation::Identity), Some(x), norm)
+    }
+
+    /// `norm(x + feed_forward(x))`.
+    fn feed_forward_add_norm(
+        x: Tensor<Self, 2>,
+        layers: [&Self::Linear; 2],
+        middle: Middle,
+        norm: &LayerNorm<Self>,
+    ) -> Tensor<Self, 2> {
+        Self::add_norm(Self::feed_forward(x.clone(), layers, middle), Some(x), norm)
+    }
+
     /// The mean over the tokens of each text that are attended to, `[n, h]` to `[texts, h]`.
     fn means(hidden: Tensor<Self, 2>, texts: &[Span]) -> Tensor<Self, 2> {
         let n = hidden.dims()[0];
