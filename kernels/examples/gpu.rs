@@ -120,6 +120,40 @@ mod gpu {
             client.check()
         })?;
         println!("| of it, the table of {CENTROIDS} centroids | {0:.3} | {0:.3} | | |", seconds * 1e3);
+        parts_of(client, &index, &query)
+    }
+
+    /// Where the time goes, each part by itself: with the wait for it, which the whole has twice.
+    fn parts_of<R: Runtime>(client: &Client<R>, index: &Loaded, query: &[f32]) -> Result<(), GpuError> {
+        let seconds = median(|| client.check())?;
+        println!("| of it, a wait for nothing | {0:.3} | {0:.3} | | |", seconds * 1e3);
+        let queries = Queries::rotated(client, &index.codec, &[query])?;
+        let table = table(client, &index.codec, &queries)?;
+        let outlined = || -> Result<Vec<Buffer<f32>>, GpuError> {
+            let score =
+                |(shard, docs): &(Shard, Buffer<u32>)| outline(client, &index.codec, shard, &queries, &table, docs);
+            index.parts.iter().map(score).collect()
+        };
+        let seconds = median(|| outlined().and_then(|_| client.check()))?;
+        println!("| of it, outlines | {0:.3} | {0:.3} | | |", seconds * 1e3);
+        let scores = outlined()?;
+        for k in [K, RESCORED] {
+            let seconds = median(|| {
+                let tops =
+                    scores.iter().map(|scores| top(client, scores, scores.len(), k)).collect::<Result<Vec<_>, _>>()?;
+                Top::read_all(client, &tops.iter().collect::<Vec<_>>()).map(drop)
+            })?;
+            println!("| the best {k} of their scores, read | {0:.3} | {0:.3} | | |", seconds * 1e3);
+        }
+        let (shard, docs) = &index.parts[0];
+        let step = docs.len().div_ceil(RESCORED).max(1);
+        let some: Vec<u32> = (0..docs.len() as u32).step_by(step).collect();
+        let some = client.upload("documents", &some)?;
+        let seconds = median(|| {
+            residual(client, &index.codec, shard, &queries, &table, &some)?;
+            client.check()
+        })?;
+        println!("| codes of {} documents | {1:.3} | {1:.3} | | |", some.len(), seconds * 1e3);
         Ok(())
     }
 
