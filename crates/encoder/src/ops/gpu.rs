@@ -215,8 +215,9 @@ impl<R: CubeRuntime> Parts for Gpu<R> {
         let steps = |gelu| Steps { gelu, gated: false };
         match activation {
             Activation::Gelu => fused(x, bias, steps(true), numbers),
-            _ if bias.is_none() => activate(activation, x).cast(numbers),
+            Activation::Identity if bias.is_none() => x.cast(numbers),
             Activation::Identity => fused(x, bias, steps(false), numbers),
+            other if bias.is_none() => activate(other, x.cast(FloatDType::F32)).cast(numbers),
             other => activate(other, fused(x, bias, steps(false), FloatDType::F32)).cast(numbers),
         }
     }
