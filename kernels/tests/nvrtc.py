@@ -77,7 +77,7 @@ class Nvrtc:
 
 
 def loops(code):
-    """The registers a unit takes, and the instructions of each innermost loop, as the device's code has them."""
+    """The registers a unit takes, its instructions, and those of each innermost loop, as the device's code has them."""
     program = find("**/bin/nvdisasm")
     program.chmod(0o755)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -98,7 +98,7 @@ def loops(code):
     inner = [(a, b) for a, b in found if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in found)]
     kinds = [re.sub(r"^@!?U?P\d+ ", "", i).split()[0].split(".")[0] for i in instructions]
     registers = 1 + max((int(r) for i in instructions for r in re.findall(r"\bR(\d+)\b", i)), default=0)
-    return registers, [collections.Counter(kinds[a : b + 1]) for a, b in inner]
+    return registers, len(kinds), [collections.Counter(kinds[a : b + 1]) for a, b in inner]
 
 
 def main():
@@ -128,8 +128,8 @@ def main():
             if arguments.ptx:
                 (arguments.ptx / f"{path.stem}.{architecture}.ptx").write_text(ptx)
             if arguments.loops:
-                registers, inner = loops(code)
-                print(f"    {registers} registers")
+                registers, whole, inner = loops(code)
+                print(f"    {registers} registers, {whole} instructions")
                 for kinds in inner:
                     print(f"    loop of {kinds.total():4}: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common(9))}")
     if failed:

@@ -153,7 +153,7 @@ pub(super) fn sketch() -> Source {
         blocks,
         queries,
     );
-    b.source("sketch", super::sketch::cube_dim())
+    b.source("sketch", super::matrix::cube_dim())
 }
 
 #[test]

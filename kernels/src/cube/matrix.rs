@@ -35,7 +35,7 @@ pub(crate) const PLANES: usize = 8;
 /// Lanes whose sums a unit has: those of a block, over the four units that share a token.
 const UNIT_LANES: usize = LANES / 4;
 /// Cubes of a launch at most: many times what a GPU runs at once, so that none is left alone at the end.
-const MOST_CUBES: usize = 8192;
+pub(super) const MOST_CUBES: usize = 8192;
 /// Bytes of rows that a launch scores, but for a block at least: they stay in the cache nearest to the units, from
 /// where they are fetched again for each document. Codes are read once a launch, which for so many rows is little.
 const NEAR_BYTES: usize = 64 << 10;
@@ -47,8 +47,9 @@ pub(crate) const SHARED: usize = (PLANE << 8) * 4;
 pub(crate) const BUFFERS: usize = 11;
 
 /// Two values as the matrix units take them. Elsewhere they are a word: the compiler would keep each in a register.
-type Pair = Vector<f16, Const<2>>;
-type Sums = Array<Vector<f32, Const<2>>>;
+pub(super) type Pair = Vector<f16, Const<2>>;
+/// What a unit has of a product.
+pub(super) type Sums = Array<Vector<f32, Const<2>>>;
 
 /// What [`super::residual`] returns, for queries in `fragments`.
 pub(super) fn residual_matrix<R: Runtime>(
@@ -101,6 +102,7 @@ pub(super) fn residual_matrix<R: Runtime>(
     Ok(scores)
 }
 
+/// The cube of the kernels that score by planes.
 pub(super) fn cube_dim() -> CubeDim {
     CubeDim::new_2d(PLANE as u32, PLANES as u32)
 }
@@ -194,7 +196,7 @@ pub(super) fn matrix_kernel<Width: Size>(
 
 /// Where the tokens of the document at `position` start and end: nowhere, for one that is not in the shard.
 #[cube]
-fn tokens_of(docs: &Array<u32>, offsets: &Array<u32>, position: usize) -> (usize, usize) {
+pub(super) fn tokens_of(docs: &Array<u32>, offsets: &Array<u32>, position: usize) -> (usize, usize) {
     let doc = docs[position] as usize;
     (offsets[doc] as usize, offsets[doc + 1] as usize)
 }
@@ -278,7 +280,7 @@ fn multiply<Width: Size>(
 }
 
 #[cube]
-fn zeros() -> Sums {
+pub(super) fn zeros() -> Sums {
     let mut sums = Sums::new(2usize);
     sums[0] = Vector::new(0.0);
     sums[1] = Vector::new(0.0);

@@ -1,8 +1,7 @@
 //! The kernels, one file each: the code that runs on the GPU, and above it the function that launches it.
 //!
-//! All that score, but for [`top`] and those for planes (`matrix.rs`, `sketch.rs`,
-//! `nearest_matrix.rs`), share one shape. A *cube* (CUDA: thread block) of
-//! [`UNITS`] units takes one document and, one after another, the blocks of [`LANES`] query rows. Of each block it
+//! All that score, but for [`top`] and those for planes (`matrix.rs`, `sketch.rs`, `nearest_matrix.rs`), share one shape. A
+//! *cube* (CUDA: thread block) of [`UNITS`] units takes one document and, one after another, the blocks of [`LANES`] query rows. Of each block it
 //! holds a tile of [`TOKENS`] tokens by [`LANES`] lanes in registers, [`UNIT_TOKENS`] tokens by 4 lanes a unit: a value
 //! that is read meets 4 others, as in a matrix product. The maximum over tokens then stays in the lanes, and ragged
 //! documents cost no more than the rest of their last tile. That rest repeats the document's last token, which changes

@@ -13,6 +13,7 @@ use cubecl::prelude::*;
 use half::f16;
 
 use super::Four;
+use super::matrix::{Pair, Sums, zeros};
 use crate::client::{Buffer, Client, GpuError};
 use crate::layout::{Centroids, GROUP, Halves, PLANE};
 
@@ -22,10 +23,6 @@ const ROWS: usize = 32;
 const PLANES: usize = 4;
 /// Rows that a unit has products of.
 const UNIT_ROWS: usize = ROWS / 8;
-
-/// Two values as the matrix units take them.
-type Pair = Vector<f16, Const<2>>;
-type Sums = Array<Vector<f32, Const<2>>>;
 
 /// What [`super::nearest`] returns, for the centroids' `halves`.
 pub(super) fn nearest_matrix<R: Runtime>(
@@ -180,12 +177,4 @@ fn row_of(rows: &Array<Four<f32>>, row: usize, quarter: usize, #[comptime] dim: 
         }
     }
     words
-}
-
-#[cube]
-fn zeros() -> Sums {
-    let mut sums = Sums::new(2usize);
-    sums[0] = Vector::new(0.0);
-    sums[1] = Vector::new(0.0);
-    sums
 }

@@ -10,8 +10,8 @@
 //! bits round: little beside what a guess leaves out.
 
 use cubecl::prelude::*;
-use half::f16;
 
+use super::matrix::{MOST_CUBES, PLANES, Pair, cube_dim, tokens_of};
 use super::narrow::bytes;
 use super::sum::add_most;
 use super::{Four, LANES, LOWEST};
@@ -20,17 +20,10 @@ use crate::layout::{Codec, PLANE, Queries, Shard, Table};
 
 /// Tokens that a plane takes at a time.
 const TOKENS: usize = PLANE / 2;
-/// Planes of a cube.
-const PLANES: usize = 8;
 /// Words of two lanes that a unit has.
 const PAIRS: usize = LANES / 4;
-/// Cubes of a launch at most: many times what a GPU runs at once, so that none is left alone at the end.
-const MOST_CUBES: usize = 8192;
-
 /// Less than any guess, twice.
 const LOWEST_PAIR: u32 = 0xfb00_fb00;
-
-type Pair = Vector<f16, Const<2>>;
 
 /// What [`super::outline`] returns.
 pub(super) fn sketch<R: Runtime>(
@@ -70,10 +63,6 @@ pub(super) fn sketch<R: Runtime>(
     Ok(scores)
 }
 
-pub(super) fn cube_dim() -> CubeDim {
-    CubeDim::new_2d(PLANE as u32, PLANES as u32)
-}
-
 /// One plane a document, then another. `table` is `[blocks, centroids, 2]` vectors, `guesses` `[SCALES]` pairs of a
 /// weight and a lean, each twice in a word; a guess is in units of `unit` times the row's length.
 ///
@@ -99,9 +88,7 @@ pub(super) fn sketch_kernel(
     let lane = lane_of(UNIT_POS_X);
     let mut position = CUBE_POS * PLANES + UNIT_POS_Y as usize;
     while position < n {
-        let doc = docs[position] as usize;
-        let start = offsets[doc] as usize;
-        let end = offsets[doc + 1] as usize;
+        let (start, end) = tokens_of(docs, offsets, position);
         for block in 0..blocks {
             let scores_from = block * centroids * 2 + half;
             let mut best = Array::<u32>::new(PAIRS);

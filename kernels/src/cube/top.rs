@@ -1,12 +1,12 @@
 //! The best of many scores, so that only they are read back.
 //!
-//! Of very many, those that may be among the best are listed first ([`select_scores()`]). What is left is sorted in pieces by one
-//! cube a row: it holds the best so far and as many new ones as there is room for in shared memory, sorts them all, and
-//! keeps the best; where no new score is good enough it passes on without sorting.
+//! Of very many, those that may be among the best are listed first ([`select_scores()`]). What is left is sorted in pieces
+//! by one cube a row: it holds the best so far and as many new ones as there is room for in shared memory, sorts them all,
+//! and keeps the best; where no new score is good enough it passes on without sorting.
 
 use cubecl::prelude::*;
 
-use super::select::select_scores;
+use super::select::{Selected, select_scores};
 use crate::client::{Buffer, Client, GpuError};
 
 /// How many of the best can be asked for.
@@ -82,9 +82,14 @@ pub fn top<R: Runtime>(client: &Client<R>, scores: &Buffer<f32>, n: usize, k: us
         return Ok(Top { rows, k, best: None });
     }
     let best = client.empty("best scores", 2 * rows * k)?;
-    let none = client.upload("positions", &[0u32])?;
-    let selected = if n > FEW { Some(select_scores(client, scores, n, k)?) } else { None };
-    let (positions, counts) = selected.as_ref().map_or((&none, &none), |found| (&found.positions, &found.counts));
+    let selected = n > FEW;
+    let (positions, counts) = if selected {
+        let Selected { positions, counts } = select_scores(client, scores, n, k)?;
+        (positions, counts)
+    } else {
+        let none = client.upload("positions", &[0u32])?;
+        (none.clone(), none)
+    };
     top_kernel::launch::<R>(
         client.raw(),
         CubeCount::Static(1, rows as u32, 1),
@@ -95,13 +100,13 @@ pub fn top<R: Runtime>(client: &Client<R>, scores: &Buffer<f32>, n: usize, k: us
         best.arg(client)?,
         n,
         k,
-        selected.is_some(),
+        selected,
     );
     Ok(Top { rows, k, best: Some(best) })
 }
 
-/// One cube a row, in `y`. Where scores have been selected, `positions` lists them, and `counts`
-/// says how many they are. `best` is that of [`Top`].
+/// One cube a row, in `y`. Where scores have been selected, `positions` lists them, and `counts` says how many they are.
+/// `best` is that of [`Top`].
 #[cube(launch)]
 pub(super) fn top_kernel(
     scores: &Array<f32>,

@@ -1,4 +1,5 @@
-//! Whether a device computes attention in one kernel as it should be: compared once, or it is left to chains of kernels.
+//! Whether a device computes attention in one kernel as it should be: compared once, or it is left to chains of kernels,
+//! which a warning says.
 
 use std::any::type_name;
 use std::collections::HashMap;
@@ -30,14 +31,18 @@ pub(super) fn works<R: CubeRuntime>(width: usize, numbers: FloatDType, device: &
         return works;
     }
     // CubeCL panics where a driver or its compiler is not as it expects. A window, too, as some layers have one.
-    let right = || [usize::MAX, 3].iter().all(|&window| is_right::<R>(width, numbers, window, device));
-    let works = catch_unwind(AssertUnwindSafe(right)).unwrap_or(false);
+    let right = || [usize::MAX, 3].iter().try_for_each(|&window| compare::<R>(width, numbers, window, device));
+    let compared = catch_unwind(AssertUnwindSafe(right)).unwrap_or_else(|_| Err("its kernel cannot be run".into()));
+    if let Err(reason) = &compared {
+        tracing::warn!(device = name, "attention is left to several kernels, which are slower: {reason}");
+    }
+    let works = compared.is_ok();
     FOUND.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(name, works);
     works
 }
 
 /// Compares the kernel's values for three texts, of one of which some tokens are not seen, and of another none is.
-fn is_right<R: CubeRuntime>(width: usize, numbers: FloatDType, window: usize, device: &R::Device) -> bool {
+fn compare<R: CubeRuntime>(width: usize, numbers: FloatDType, window: usize, device: &R::Device) -> Result<(), String> {
     let texts = [(0, 37, 37), (37, 18, 11), (55, 2, 0)];
     let texts = texts.map(|(first, len, attended)| Span { first, len, attended });
     let (n, wide) = (57, 3 * HEADS * width);
@@ -53,7 +58,8 @@ fn is_right<R: CubeRuntime>(width: usize, numbers: FloatDType, window: usize, de
     let given = Tensor::<Gpu<R>, 2>::from_data(TensorData::new(qkv.clone(), [n, wide]), device).cast(numbers);
     let places = Tensor::<Gpu<R>, 1, Int>::from_data(TensorData::new(places, [count]), device).into_primitive();
     let found = tensor::<R, 2>(attention(primitive(given), places, HEADS, window)).cast(FloatDType::F32);
-    let Ok(found) = found.try_into_data().map(|data| data.into_vec::<f32>().unwrap_or_default()) else { return false };
+    let found = found.try_into_data().map_err(|error| error.to_string())?;
+    let found: Vec<f32> = found.into_vec().map_err(|error| format!("{error:?}"))?;
     let alike = |(text, query, head): (&Span, usize, usize)| {
         let at = (text.first + query) * wide / 3 + head * width;
         let values = expected(&qkv, text, query, head * width, [wide, width], window);
@@ -61,7 +67,8 @@ fn is_right<R: CubeRuntime>(width: usize, numbers: FloatDType, window: usize, de
         found.get(at..at + width).is_some_and(|found| found.iter().zip(values).all(near))
     };
     let rows = texts.iter().flat_map(|text| (0..text.len).map(move |query| (text, query)));
-    rows.flat_map(|(text, query)| (0..HEADS).map(move |head| (text, query, head))).all(alike)
+    let right = rows.flat_map(|(text, query)| (0..HEADS).map(move |head| (text, query, head))).all(alike);
+    if right { Ok(()) } else { Err(format!("its values are off by more than {TOLERANCE}")) }
 }
 
 /// A token's head, `[width]`, by the formula.
