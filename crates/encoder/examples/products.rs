@@ -1,6 +1,6 @@
-//! Times the ways in which CubeCL multiplies matrices, on those of BERT base: `products DEVICE [ROWS]`.
+//! Times the encoder's way to multiply matrices and those of CubeCL, on the matrices of BERT base: `products DEVICE [ROWS]`.
 //!
-//! Factors are `f16`, sums `f32`, as an encoder has them; its own way is the first. Each way runs in a process of its own,
+//! Factors are `f16`, sums `f32`, as an encoder has them; its own way is the first, and what CubeCL chooses the second. Each way runs in a process of its own,
 //! since one that a device does not like may leave it unusable.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
@@ -24,8 +24,8 @@ type Gpu<R> = CubeBackend<R, f32, i32, u32>;
 const SHAPES: [[usize; 2]; 4] = [[768, 2304], [768, 768], [768, 3072], [3072, 768]];
 const ROUNDS: usize = 20;
 
-fn ways() -> Vec<(&'static str, Strategy)> {
-    vec![
+fn ways() -> Vec<(&'static str, Option<Strategy>)> {
+    let of_cubecl = [
         ("auto", Strategy::Auto),
         ("simple cyclic cmma", Strategy::SimpleCyclicCmma(Default::default())),
         ("simple cyclic mma", Strategy::SimpleCyclicMma(Default::default())),
@@ -42,7 +42,9 @@ fn ways() -> Vec<(&'static str, Strategy)> {
         ("specialized TMA mma", Strategy::SpecializedTmaMma(Default::default())),
         ("ordered double cmma", Strategy::OrderedDoubleCmma(Default::default())),
         ("ordered double mma", Strategy::OrderedDoubleMma(Default::default())),
-    ]
+    ];
+    let of_cubecl = of_cubecl.into_iter().map(|(name, strategy)| (name, Some(strategy)));
+    std::iter::once(("own", None)).chain(of_cubecl).collect()
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -72,7 +74,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Times one of the ways.
 fn one(device: &str, rows: usize, way: usize) -> Result<(), Box<dyn Error>> {
     let gpu = device.parse::<Device>()?.resolve()?;
-    let strategy = &ways()[way].1;
+    let ways = ways();
+    let strategy = ways[way].1.as_ref();
     #[cfg(feature = "wgpu")]
     if let Some(device) = gpu.wgpu() {
         return times::<burn_wgpu::WgpuRuntime>(&device, rows, strategy);
@@ -84,13 +87,13 @@ fn one(device: &str, rows: usize, way: usize) -> Result<(), Box<dyn Error>> {
     Err(format!("{} is no GPU", gpu.device).into())
 }
 
-fn times<R: CubeRuntime>(device: &R::Device, rows: usize, strategy: &Strategy) -> Result<(), Box<dyn Error>> {
+fn times<R: CubeRuntime>(device: &R::Device, rows: usize, strategy: Option<&Strategy>) -> Result<(), Box<dyn Error>> {
     let mut told = Vec::new();
     for [k, n] in SHAPES {
         let (left, right) = (values::<R>(device, rows, k), values::<R>(device, n, k).transpose());
         let [a, b] = [&left, &right].map(|x| primitive(x.clone().cast(FloatDType::F16)));
-        let out = empty_device_dtype(a.client.clone(), a.device.clone(), [rows, n].into(), DType::F32);
-        multiply(strategy, &a, &b, &out)?;
+        let multiplied = || multiply::<R>(strategy, &a, &b);
+        let out = multiplied()?;
         Gpu::<R>::sync(device).map_err(|e| e.to_string())?;
         let (wanted, found) = (corner(left, right)?, tensor::<R>(out.clone()).slice([0..8, 0..8]));
         let off =
@@ -101,7 +104,7 @@ fn times<R: CubeRuntime>(device: &R::Device, rows: usize, strategy: &Strategy) -
                 .fold(0.0, f32::max);
         let start = Instant::now();
         for _ in 0..ROUNDS {
-            multiply(strategy, &a, &b, &out)?;
+            multiplied()?;
         }
         Gpu::<R>::sync(device).map_err(|e| e.to_string())?;
         let speed = (2 * rows * k * n * ROUNDS) as f64 / start.elapsed().as_secs_f64() / 1e12;
@@ -113,16 +116,22 @@ fn times<R: CubeRuntime>(device: &R::Device, rows: usize, strategy: &Strategy) -
 }
 
 fn multiply<R: CubeRuntime>(
-    strategy: &Strategy,
+    strategy: Option<&Strategy>,
     a: &CubeTensor<R>,
     b: &CubeTensor<R>,
-    out: &CubeTensor<R>,
-) -> Result<(), String> {
+) -> Result<CubeTensor<R>, String> {
+    let Some(strategy) = strategy else {
+        let stored = primitive(tensor::<R>(b.clone()).transpose());
+        return Ok(latewood_encoder::product(a.clone(), stored));
+    };
+    let shape = [a.meta.shape()[0], b.meta.shape()[1]];
+    let out = empty_device_dtype(a.client.clone(), a.device.clone(), shape.into(), DType::F32);
     let [lhs, rhs] = [a, b].map(|x| InputBinding::new(x.clone().binding(), DType::F16.into()));
     let (half, single) = (DType::F16.into(), DType::F32.into());
     let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: half, rhs: half, out: single });
     launch_ref(strategy, &out.client, lhs, rhs, out.clone().binding(), &mut types)
-        .map_err(|e| format!("{e:?}").replace('\n', " "))
+        .map_err(|e| format!("{e:?}").replace('\n', " "))?;
+    Ok(out)
 }
 
 /// Always the same, of about unit length a row.

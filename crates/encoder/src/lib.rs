@@ -198,3 +198,13 @@ const _: () = {
     const fn shared_between_threads<T: Send + Sync>() {}
     shared_between_threads::<ColbertEncoder>();
 };
+
+/// The encoder's own way to multiply matrices, for `examples/products.rs`: `[n, k]` by `[m, k]`, sums in `f32`.
+#[cfg(feature = "products")]
+#[doc(hidden)]
+pub fn product<R: burn_cubecl::CubeRuntime>(
+    x: burn_cubecl::tensor::CubeTensor<R>,
+    weight: burn_cubecl::tensor::CubeTensor<R>,
+) -> burn_cubecl::tensor::CubeTensor<R> {
+    ops::product::product(x, weight, None, false, burn::tensor::DType::F32)
+}

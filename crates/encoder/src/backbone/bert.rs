@@ -153,10 +153,10 @@ impl<B: Ops> Embeddings<B> {
 
     /// `[n, h]`.
     fn forward(&self, batch: &Batch<B>) -> Tensor<B, 2> {
-        let words = self.word.clone().select(0, batch.ids.clone());
+        let words = B::lookup(self.word.clone(), batch.ids.clone());
         let positions = match self.rotary {
             true => self.position.clone().expand(words.dims()),
-            false => self.position.clone().select(0, batch.positions.clone()),
+            false => B::lookup(self.position.clone(), batch.positions.clone()),
         };
         let positions = match (&self.second, &batch.second) {
             (Some(differs), Some(second)) => positions + second.clone() * differs.clone(),

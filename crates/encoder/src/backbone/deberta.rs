@@ -261,8 +261,8 @@ impl<B: Ops> Layer<B> {
         let projection = exact.first_times(factor, query_key, [h, h], true)?;
         let table = B::linear_layer(from.table.clone(), &projection, Activation::Identity);
         let [rising, falling] = from.rows.clone();
-        let queries = table.clone().narrow(1, 0, h).select(0, rising);
-        let keys = table.narrow(1, h, h).select(0, falling);
+        let queries = B::lookup(table.clone().narrow(1, 0, h), rising);
+        let keys = B::lookup(table.narrow(1, h, h), falling);
         let (heads, precision) = (from.config.heads, layers.precision);
         Ok(B::pack_distances(DistanceSource { queries, keys, heads, precision }))
     }
@@ -310,7 +310,7 @@ impl<B: Ops> Deberta<B> {
         let (texts, heads) = (&batch.texts, self.heads);
         let sight = Sight { texts, heads, window: usize::MAX, rotary: None, distances: true };
         let seen = Seen::new(sight, self.word.dims()[1], &batch.ids.device());
-        let x = B::add_norm(self.word.clone().select(0, batch.ids.clone()), None, &self.norm);
+        let x = B::add_norm(B::lookup(self.word.clone(), batch.ids.clone()), None, &self.norm);
         self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen))
     }
 }

@@ -264,7 +264,7 @@ impl<B: Ops> ModernBert<B> {
             Seen::new(sight, self.word.dims()[1], &batch.ids.device())
         };
         let seen = [seen(usize::MAX, global), seen(self.window, local)];
-        let x = B::add_norm(self.word.clone().select(0, batch.ids.clone()), None, &self.norm);
+        let x = B::add_norm(B::lookup(self.word.clone(), batch.ids.clone()), None, &self.norm);
         let x = self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen));
         B::add_norm(x, None, &self.final_norm)
     }

@@ -82,7 +82,7 @@ impl<B: Ops> Head<B> {
                 let firsts: Vec<i32> = batch.texts.iter().map(|text| text.first as i32).collect();
                 let count = firsts.len();
                 let firsts = Tensor::<B, 1, Int>::from_data(TensorData::new(firsts, [count]), &hidden.device());
-                hidden.select(0, firsts)
+                B::lookup(hidden, firsts)
             }
             Pooled::Mean => B::means(hidden, &batch.texts),
         };

@@ -8,8 +8,8 @@
 //! neighbouring words: of queries and keys a part of the first half of the dimensions and the same part of the second, of
 //! values the dimensions that are its columns of the result.
 //!
-//! No software adapter has matrix units: a test runs the kernel's CUDA source on a processor. On a GPU it has not run yet:
-//! `probe.rs` compares it with its formula there, and without agreement it is left.
+//! No software adapter has matrix units: tests run the kernel on an emulated CUDA device (`kernels/emulator`). On a GPU it has not
+//! run yet: `probe.rs` compares it with its formula there, and without agreement it is left.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -109,24 +109,24 @@ pub(super) fn attention<R: CubeRuntime>(
     out
 }
 
-pub(super) fn cube_dim() -> CubeDim {
+fn cube_dim() -> CubeDim {
     CubeDim::new_2d(PLANE as u32, PLANES as u32)
 }
 
 /// How heads lie in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Head {
+struct Head {
     heads: usize,
     /// Dimensions of one.
-    pub(super) width: usize,
+    width: usize,
     /// Words that are read together.
-    pub(super) vector: usize,
+    vector: usize,
     /// Words of a unit's part of half a head, and of a result's columns.
     words: usize,
 }
 
 impl Head {
-    pub(super) fn new(heads: usize, width: usize) -> Self {
+    fn new(heads: usize, width: usize) -> Self {
         let words = width / 16;
         let vector = [4, 2].into_iter().find(|vector| words.is_multiple_of(*vector)).unwrap_or(1);
         Self { heads, width, vector, words }
@@ -141,7 +141,7 @@ impl Head {
 /// One plane a tile; a head in `y`. `qkv` are `[n, 3, heads, width]`, `out` `[n, heads, width]`, two values a word, their
 /// rows `row` and `out_row` vectors apart.
 #[cube(launch)]
-pub(super) fn attention_kernel<F: Float, V: Size>(
+fn attention_kernel<F: Float, V: Size>(
     qkv: &Array<Vector<u32, V>>,
     tiles: &Array<u32>,
     out: &mut Array<Vector<u32, V>>,

@@ -19,10 +19,21 @@ pub(crate) trait Parts: Backend {
         x.cast(numbers).matmul(w.cast(numbers)).cast(FloatDType::F32)
     }
 
-    /// `x w`, both first rounded to `numbers`, and the result as well where that loses little: for what is rounded to them
-    /// next, and is much to move.
-    fn rounded_product<const D: usize>(x: Tensor<Self, D>, w: Tensor<Self, D>, numbers: FloatDType) -> Tensor<Self, D> {
-        Self::product(x, w, numbers)
+    /// `x W`, `[n, out]`, in `f32`, or in the layer's numbers if it is to be `rounded` where that loses little: for what is rounded
+    /// to them next, and is much to move.
+    fn multiplied(x: Tensor<Self, 2>, layer: &Linear<Self>, _rounded: bool) -> Tensor<Self, 2> {
+        Self::product(x, layer.weight.clone(), layer.numbers)
+    }
+
+    /// `activation(x W + b)`, `[n, out]`, as `numbers`.
+    fn layer(x: Tensor<Self, 2>, layer: &Linear<Self>, activation: Activation, numbers: FloatDType) -> Tensor<Self, 2> {
+        let x = Self::multiplied(x, layer, numbers != FloatDType::F32);
+        Self::biased(x, layer.bias.clone(), activation, numbers)
+    }
+
+    /// The rows of `x` that `ids` name.
+    fn rows(x: Tensor<Self, 2>, ids: Tensor<Self, 1, Int>) -> Tensor<Self, 2> {
+        x.select(0, ids)
     }
 
     /// `activation(x + bias)`, `bias` `[w]`, as `numbers`.
@@ -97,21 +108,9 @@ pub(crate) struct Linear<B: Backend> {
     pub(crate) numbers: FloatDType,
 }
 
-impl<B: Parts> Linear<B> {
-    /// `[n, in]` to `[n, out]`, without the bias.
-    pub(crate) fn product(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::product(x, self.weight.clone(), self.numbers)
-    }
-
-    /// The same, of [`Parts::rounded_product`].
-    pub(crate) fn rounded_product(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::rounded_product(x, self.weight.clone(), self.numbers)
-    }
-}
-
 /// `[n, in]` to `[n, out]`.
 pub(crate) fn linear<B: Parts>(x: Tensor<B, 2>, layer: &Linear<B>, activation: Activation) -> Tensor<B, 2> {
-    B::biased(layer.product(x), layer.bias.clone(), activation, FloatDType::F32)
+    B::layer(x, layer, activation, FloatDType::F32)
 }
 
 /// Vectors of distances, `[1, heads, width, 2 p - 1]` each.
@@ -180,10 +179,9 @@ pub(crate) fn feed_forward<B: Parts>(x: Tensor<B, 2>, [up, down]: [&Linear<B>; 2
 
 /// What goes into the second layer of a feed-forward block, as `numbers`.
 pub(crate) fn wide<B: Parts>(x: Tensor<B, 2>, up: &Linear<B>, middle: Middle, numbers: FloatDType) -> Tensor<B, 2> {
-    let (x, bias) = (up.rounded_product(x), up.bias.clone());
     match middle {
-        Middle::Plain(activation) => B::biased(x, bias, activation, numbers),
-        Middle::Gated(activation) => B::gated(x, bias, activation, numbers),
+        Middle::Plain(activation) => B::layer(x, up, activation, numbers),
+        Middle::Gated(activation) => B::gated(B::multiplied(x, up, true), up.bias.clone(), activation, numbers),
     }
 }
 
@@ -199,9 +197,9 @@ pub(crate) fn self_attention<B: Parts>(
     let ([b, s], width) = (padded.shape, h / heads);
     // Rounded early, so that less is moved; turning is exact.
     let numbers = if padded.turn.is_none() { layer.numbers } else { FloatDType::F32 };
-    let x = B::biased(layer.product(x), layer.bias.clone(), Activation::Identity, numbers);
+    let x = B::layer(x, layer, Activation::Identity, numbers);
     let x = match &padded.moves {
-        Some([rows, _]) => x.select(0, rows.clone()),
+        Some([rows, _]) => B::rows(x, rows.clone()),
         None => x,
     };
     let x = x.reshape([b, s, 3, heads, width]);
@@ -237,7 +235,7 @@ pub(crate) fn self_attention<B: Parts>(
     };
     let out = out.swap_dims(1, 2).reshape([b * s, h]);
     match &padded.moves {
-        Some([_, places]) => out.select(0, places.clone()).reshape([n, h]),
+        Some([_, places]) => B::rows(out, places.clone()).reshape([n, h]),
         None => out,
     }
 }

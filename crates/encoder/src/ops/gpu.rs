@@ -1,5 +1,5 @@
 //! [`Ops`] on GPUs: the operations of [`super::composed`], through CubeCL, for wgpu and CUDA alike. Where there are matrix
-//! units and it is computed in half precision, attention is one kernel.
+//! units and it is computed in half precision, attention is one kernel, and so are products with what follows them.
 
 use std::cell::OnceCell;
 
@@ -13,7 +13,8 @@ use super::attention;
 use super::composed::{self, Distances, Linear, Parts};
 use super::kernels::{self, Steps, Turn};
 use super::padded::Padded;
-use super::probe::works;
+use super::probe::{attends, multiplies};
+use super::product;
 use super::{DistanceSource, LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
 use crate::backbone::{LayerNorm, activate};
 use crate::batch::{Budget, Span};
@@ -83,7 +84,7 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
 
     fn self_attention(x: Tensor<Self, 2>, layer: &Linear<Self>, seen: &Seen<'_, Self>) -> Tensor<Self, 2> {
         let (prepared, sight) = (&seen.prepared, &seen.sight);
-        if works::<R>(prepared.width, layer.numbers, &prepared.device) {
+        if attends::<R>(prepared.width, layer.numbers, &prepared.device) {
             prepared.ragged(sight).attention(x, layer, sight)
         } else {
             composed::self_attention(x, layer, None, sight.heads, prepared.padded(sight))
@@ -103,6 +104,10 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         composed::feed_forward(x, layers, middle)
     }
 
+    fn lookup(x: Tensor<Self, 2>, ids: Tensor<Self, 1, Int>) -> Tensor<Self, 2> {
+        Self::rows(x, ids)
+    }
+
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
         <Self as Parts>::add_norm(x, added, norm)
     }
@@ -113,7 +118,7 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         x: Tensor<Self, 2>,
         norm: &LayerNorm<Self>,
     ) -> Tensor<Self, 2> {
-        normed(layer.product(a), layer.bias.clone(), Some(x), norm)
+        normed(Self::multiplied(a, layer, false), layer.bias.clone(), Some(x), norm)
     }
 
     fn feed_forward_add_norm(
@@ -123,7 +128,7 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         norm: &LayerNorm<Self>,
     ) -> Tensor<Self, 2> {
         let wide = composed::wide(x.clone(), up, middle, down.numbers);
-        normed(down.product(wide), down.bias.clone(), Some(x), norm)
+        normed(Self::multiplied(wide, down, false), down.bias.clone(), Some(x), norm)
     }
 
     fn means(hidden: Tensor<Self, 2>, texts: &[Span]) -> Tensor<Self, 2> {
@@ -186,10 +191,13 @@ impl<R: CubeRuntime> Ragged<R> {
     }
 
     fn attention(&self, x: Tensor<Gpu<R>, 2>, layer: &Linear<Gpu<R>>, sight: &Sight<'_>) -> Tensor<Gpu<R>, 2> {
-        let (x, bias, numbers) = (layer.rounded_product(x), layer.bias.clone(), layer.numbers);
+        let numbers = layer.numbers;
         let qkv = match &self.turn {
-            Some(turn) => kernels::turned(primitive(x), bias.map(primitive), turn, numbers.into()),
-            None => primitive(Gpu::<R>::biased(x, bias, Activation::Identity, numbers)),
+            Some(turn) => {
+                let x = primitive(Gpu::<R>::multiplied(x, layer, true));
+                kernels::turned(x, layer.bias.clone().map(primitive), turn, numbers.into())
+            }
+            None => primitive(Gpu::<R>::layer(x, layer, Activation::Identity, numbers)),
         };
         tensor(attention::attention(qkv, self.tiles.clone(), sight.heads, sight.window))
     }
@@ -200,10 +208,28 @@ impl<R: CubeRuntime> Parts for Gpu<R> {
         product(x, w, numbers, FloatDType::F32)
     }
 
-    fn rounded_product<const D: usize>(x: Tensor<Self, D>, w: Tensor<Self, D>, numbers: FloatDType) -> Tensor<Self, D> {
+    fn multiplied(x: Tensor<Self, 2>, layer: &Linear<Self>, rounded: bool) -> Tensor<Self, 2> {
         // bfloat16 has 8 bits: rounding twice would show.
-        let rounded = if numbers == FloatDType::F16 { numbers } else { FloatDType::F32 };
-        product(x, w, numbers, rounded)
+        let rounded = rounded && layer.numbers == FloatDType::F16;
+        let out = if rounded { FloatDType::F16 } else { FloatDType::F32 };
+        layer_in_one(&x, layer, None, false, out)
+            .unwrap_or_else(|| product(x, layer.weight.clone(), layer.numbers, out))
+    }
+
+    fn layer(x: Tensor<Self, 2>, layer: &Linear<Self>, activation: Activation, numbers: FloatDType) -> Tensor<Self, 2> {
+        let in_one = match activation {
+            Activation::Identity => layer_in_one(&x, layer, layer.bias.clone(), false, numbers),
+            Activation::Gelu => layer_in_one(&x, layer, layer.bias.clone(), true, numbers),
+            _ => None,
+        };
+        in_one.unwrap_or_else(|| {
+            let x = Self::multiplied(x, layer, numbers != FloatDType::F32);
+            Self::biased(x, layer.bias.clone(), activation, numbers)
+        })
+    }
+
+    fn rows(x: Tensor<Self, 2>, ids: Tensor<Self, 1, Int>) -> Tensor<Self, 2> {
+        tensor(kernels::rows(primitive(x), ids.into_primitive()))
     }
 
     fn biased(
@@ -276,6 +302,22 @@ fn product<R: CubeRuntime, const D: usize>(
         // No kernel for this mixture.
         Err(_) => x.cast(FloatDType::F32).matmul(w.cast(FloatDType::F32)),
     }
+}
+
+/// `x w + b` as `out`, and its GELU, in one kernel; not where another does better, or there is none.
+fn layer_in_one<R: CubeRuntime>(
+    x: &Tensor<Gpu<R>, 2>,
+    layer: &Linear<Gpu<R>>,
+    bias: Option<Tensor<Gpu<R>, 1>>,
+    gelu: bool,
+    out: FloatDType,
+) -> Option<Tensor<Gpu<R>, 2>> {
+    if !product::pays(x.dims()[0]) || !multiplies::<R>(layer.numbers, &x.device()) {
+        return None;
+    }
+    let (x, weight) = (primitive(x.clone().cast(layer.numbers)), primitive(layer.weight.clone().transpose()));
+    let takes = product::takes(&x, &weight);
+    takes.then(|| tensor(product::product(x, weight, bias.map(primitive), gelu, out.into())))
 }
 
 /// `steps` of `x + bias` as `numbers`.

@@ -133,6 +133,24 @@ pub(super) fn means<R: CubeRuntime>(x: CubeTensor<R>, spans: CubeTensor<R>) -> C
     out
 }
 
+/// The rows of `x`, `[rows, h]`, that `ids` name, `[n]`: `[n, h]`. (Burn's own kernel for it reads beyond `ids` where `h` is more
+/// than `n`, though it makes no use of that.)
+pub(super) fn rows<R: CubeRuntime>(x: CubeTensor<R>, ids: CubeTensor<R>) -> CubeTensor<R> {
+    let (n, width) = (ids.meta.shape().num_elements(), x.meta.shape()[1]);
+    let (out, numbers) = (like(&x, [n, width].into(), x.dtype), x.dtype);
+    rows_kernel::launch::<R>(
+        &out.client,
+        cubes((n * width).div_ceil(UNITS)),
+        CubeDim::new_1d(UNITS as u32),
+        x.into_tensor_arg(),
+        ids.into_array_arg(),
+        out.clone().into_tensor_arg(),
+        n * width,
+        numbers.into(),
+    );
+    out
+}
+
 /// How queries and keys are turned by the places of their tokens.
 pub(super) struct Turn<R: CubeRuntime> {
     /// `[n]`: the place of each row in its text.
@@ -236,6 +254,21 @@ fn add_norm_kernel(
     while i < width {
         out[to + i] = (out[to + i] - mean) / deviation * gamma[i] + beta[i];
         i += UNITS;
+    }
+}
+
+#[cube(launch)]
+fn rows_kernel<F: Float>(
+    x: &Tensor<F>,
+    ids: &Array<u32>,
+    out: &mut Tensor<F>,
+    values: usize,
+    #[define(F)] _numbers: StorageType,
+) {
+    let at = ABSOLUTE_POS;
+    if at < values {
+        let (row, column) = (at / out.shape(1), at % out.shape(1));
+        out[row * out.stride(0) + column] = x[ids[row] as usize * x.stride(0) + column * x.stride(1)];
     }
 }
 
@@ -359,7 +392,7 @@ fn biased_kernel<G: Float, F: Float>(
 /// One unit for the two values of a head that are turned together. `x` and `out` are `[rows, wide]`, their rows `x_row` and
 /// `out_row` values apart.
 #[cube(launch)]
-pub(super) fn turned_kernel<G: Float, F: Float>(
+fn turned_kernel<G: Float, F: Float>(
     x: &Array<G>,
     bias: &Array<f32>,
     places: &Array<u32>,
@@ -403,7 +436,7 @@ pub(super) fn turned_kernel<G: Float, F: Float>(
 }
 
 #[cube]
-fn gelu_of<F: Float>(x: F) -> F {
+pub(super) fn gelu_of<F: Float>(x: F) -> F {
     x * F::new(0.5) * (F::new(1.0) + (x * F::new(std::f32::consts::FRAC_1_SQRT_2)).erf())
 }
 

@@ -12,8 +12,6 @@ mod attention;
 #[cfg(any(test, feature = "gpu"))]
 mod composed;
 mod cpu;
-#[cfg(all(test, feature = "cuda"))]
-mod emulated;
 #[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(feature = "gpu")]
@@ -22,6 +20,8 @@ mod kernels;
 mod padded;
 #[cfg(feature = "gpu")]
 mod probe;
+#[cfg(feature = "gpu")]
+pub(crate) mod product;
 
 use burn::prelude::*;
 
@@ -150,6 +150,11 @@ pub(crate) trait Ops: Backend {
 
     /// Two linear layers, up and down, with `middle` between them, `[n, h]` to `[n, h]`.
     fn feed_forward(x: Tensor<Self, 2>, layers: [&Self::Linear; 2], middle: Middle) -> Tensor<Self, 2>;
+
+    /// The rows of `x` that `ids` name: `[rows, h]` to `[n, h]`.
+    fn lookup(x: Tensor<Self, 2>, ids: Tensor<Self, 1, Int>) -> Tensor<Self, 2> {
+        x.select(0, ids)
+    }
 
     /// `norm(x + added)`.
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2>;

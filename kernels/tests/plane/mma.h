@@ -1,1 +1,0 @@
-// Matrix units: see cuda_runtime.h.
