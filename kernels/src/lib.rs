@@ -21,10 +21,6 @@
 //! has a queue and free memory of its own: a search belongs on one thread, and what is kept for many searches had best
 //! be made and dropped on one.
 
-// What the tests of all kernels share names the crate.
-#[cfg(test)]
-extern crate self as latewood_kernels;
-
 mod device;
 
 #[cfg(feature = "gpu")]

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Compiles the CUDA source of every kernel with NVRTC, for machines without a GPU.
 
-    mkdir sources
-    LATEWOOD_CUDA_SOURCES=$PWD/sources cargo test -p latewood-kernels --features cuda --lib source
+    kernels/emulator/build emulator
+    cargo test -p latewood-kernels --features cuda --no-run     # tells the test's path
+    emulator/run PATH
     pip install 'nvidia-cuda-nvrtc==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
-    python3 kernels/tests/nvrtc.py sources [more folders]
+    python3 kernels/tests/nvrtc.py emulator/programs-* [more folders]
 
 The packages of CUDA 12 (nvidia-cuda-nvrtc-cu12, nvidia-cuda-runtime-cu12) do as well, but may lack what the kernel
 for matrix units includes. With --ptx FOLDER the compiled kernels are kept.

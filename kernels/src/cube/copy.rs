@@ -27,7 +27,7 @@ pub fn copy<R: Runtime>(client: &Client<R>, values: &Buffer<f32>) -> Result<Buff
 }
 
 #[cube(launch)]
-pub(super) fn copy_kernel(from: &Array<Four<f32>>, to: &mut Array<Four<f32>>, n: usize) {
+fn copy_kernel(from: &Array<Four<f32>>, to: &mut Array<Four<f32>>, n: usize) {
     let at = CUBE_POS * UNITS as usize + UNIT_POS as usize;
     if at < n {
         to[at] = from[at];

@@ -46,7 +46,7 @@ pub fn dense<R: Runtime, F: TokenValue>(
 
 /// One cube a document.
 #[cube(launch)]
-pub(super) fn dense_kernel<F: Float>(
+fn dense_kernel<F: Float>(
     tokens: &Array<Four<F>>,
     offsets: &Array<u32>,
     docs: &Array<u32>,

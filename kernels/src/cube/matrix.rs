@@ -15,8 +15,8 @@
 //! token is off by at most about `inverse_norm * (scale * sum(|level| * |x|) / 2^11 + length of the row * length of the
 //! longest centroid / 2^14)`, and by what `f32` rounds.
 //!
-//! This kernel has been compiled for CUDA, and its CUDA source is run with the plane emulated on a processor
-//! (`emulated.rs`). It has not run on a GPU yet: a client compares it with the other one before it uses it.
+//! No software adapter has matrix units: tests run this kernel on an emulated CUDA device (`emulator`). It has not run on a GPU
+//! yet: a client compares it with the other one before it uses it.
 
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
@@ -111,7 +111,7 @@ pub(super) fn cube_dim() -> CubeDim {
 /// which block `from` is `first_block` of the batch, its scores in units of `step`. `one` is 1: the compiler keeps in a
 /// register what it does not know.
 #[cube(launch)]
-pub(super) fn matrix_kernel<Width: Size>(
+fn matrix_kernel<Width: Size>(
     codes: &Array<Vector<u32, Width>>,
     outlines: &Array<u32>,
     offsets: &Array<u32>,

@@ -15,18 +15,11 @@
 
 mod copy;
 mod dense;
-#[cfg(all(test, feature = "cuda"))]
-mod emit;
-#[cfg(all(test, feature = "cuda"))]
-mod emulated;
 mod matrix;
 mod narrow;
 mod nearest;
 mod nearest_matrix;
 mod outline;
-#[cfg(all(test, feature = "cuda"))]
-#[path = "../../tests/plane/mod.rs"]
-mod plane;
 mod quantise;
 mod residual;
 mod rotate;

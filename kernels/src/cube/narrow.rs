@@ -43,7 +43,7 @@ pub(super) fn narrow<R: Runtime>(
 
 /// One unit for four scores.
 #[cube(launch)]
-pub(super) fn narrow_kernel(
+fn narrow_kernel(
     table: &Array<Four<f32>>,
     factors: &Array<Four<f32>>,
     narrow: &mut Array<Vector<u32, Const<2>>>,
@@ -96,7 +96,7 @@ pub(super) fn bytes<R: Runtime>(
 
 /// One unit for four scores.
 #[cube(launch)]
-pub(super) fn bytes_kernel(
+fn bytes_kernel(
     table: &Array<Four<f32>>,
     lengths: &Array<Four<f32>>,
     bytes: &mut Array<u32>,

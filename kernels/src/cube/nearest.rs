@@ -55,7 +55,7 @@ pub fn nearest<R: Runtime>(
 /// One cube for [`TOKENS`] rows. `centroids` are `[blocks, dim, LANES]`, the first of them number `first_centroid`.
 /// Where it `goes_on`, `dots` and `best` hold what the centroids before these have come to.
 #[cube(launch)]
-pub(super) fn nearest_kernel(
+fn nearest_kernel(
     rows: &Array<Four<f32>>,
     centroids: &Array<Four<f32>>,
     dots: &mut Array<f32>,

@@ -62,7 +62,7 @@ pub(super) fn cube_dim() -> CubeDim {
 /// One plane for [`ROWS`] rows. `centroids` are those of [`Halves`], the first of them number `first_centroid`. Where it
 /// `goes_on`, `dots` and `best` hold what the centroids before these have come to.
 #[cube(launch)]
-pub(super) fn nearest_matrix_kernel(
+fn nearest_matrix_kernel(
     rows: &Array<Four<f32>>,
     centroids: &Array<Vector<u32, Const<2>>>,
     dots: &mut Array<f32>,

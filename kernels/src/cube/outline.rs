@@ -59,7 +59,7 @@ pub fn outline<R: Runtime>(
 
 /// One cube a document. `estimates` are 64 weights, then 64 leans.
 #[cube(launch)]
-pub(super) fn outline_kernel(
+fn outline_kernel(
     outlines: &Array<u32>,
     offsets: &Array<u32>,
     docs: &Array<u32>,

@@ -88,7 +88,7 @@ pub fn encode<R: Runtime>(client: &Client<R>, coder: &Coder, rows: &Buffer<f32>)
 
 /// Some units a row. `centroids` are bytes, `[c, dim / 4]` words; `constants` are levels, scales and fine steps.
 #[cube(launch)]
-pub(super) fn quantise_kernel(
+fn quantise_kernel(
     rows: &Array<f32>,
     nearest: &Array<u32>,
     centroids: &Array<u32>,

@@ -66,7 +66,7 @@ pub fn residual<R: Runtime>(
 /// One cube a document. `table` is `[blocks, centroids, LANES]` of the blocks from `first_block` on, `query` the
 /// dimensions of each block in the order of the codes.
 #[cube(launch)]
-pub(super) fn residual_kernel(
+fn residual_kernel(
     codes: &Array<u32>,
     outlines: &Array<u32>,
     offsets: &Array<u32>,

@@ -38,7 +38,7 @@ pub fn rotate<R: Runtime>(client: &Client<R>, coder: &Coder, rows: &Buffer<f32>)
 /// One cube for [`TOKENS`] rows and a block of `rotation`, `[blocks, dim, LANES]`, whose first gives dimension
 /// `first_dim` and those after it. Neighbouring cubes share their rows.
 #[cube(launch)]
-pub(super) fn rotate_kernel(
+fn rotate_kernel(
     rows: &Array<Four<f32>>,
     rotation: &Array<Four<f32>>,
     rotated: &mut Array<Four<f32>>,

@@ -79,7 +79,7 @@ pub(super) fn select_scores<R: Runtime>(
 
 /// One cube a strip, in `x`, of a row, in `y`. `firsts` and `counted` are `[rows, BINS]`.
 #[cube(launch)]
-pub(super) fn count_kernel(
+fn count_kernel(
     scores: &Array<f32>,
     firsts: &Array<u32>,
     counted: &mut Array<Atomic<u32>>,
@@ -126,7 +126,7 @@ pub(super) fn count_kernel(
 
 /// As [`count_kernel`], after both.
 #[cube(launch)]
-pub(super) fn list_kernel(
+fn list_kernel(
     scores: &Array<f32>,
     firsts: &Array<u32>,
     seconds: &Array<u32>,

@@ -68,7 +68,7 @@ pub(super) fn sketch<R: Runtime>(
 ///
 /// Indexes that were made sure of before are read without a look at lengths, as in `matrix.rs`.
 #[cube(launch)]
-pub(super) fn sketch_kernel(
+fn sketch_kernel(
     outlines: &Array<u32>,
     offsets: &Array<u32>,
     docs: &Array<u32>,

@@ -42,7 +42,7 @@ pub fn table<R: Runtime>(client: &Client<R>, codec: &Codec, queries: &Queries) -
 
 /// One cube for [`TOKENS`] centroids and a block of lanes.
 #[cube(launch)]
-pub(super) fn table_kernel(
+fn table_kernel(
     rows: &Array<u32>,
     scales: &Array<f32>,
     query: &Array<Four<f32>>,

@@ -108,7 +108,7 @@ pub fn top<R: Runtime>(client: &Client<R>, scores: &Buffer<f32>, n: usize, k: us
 /// One cube a row, in `y`. Where scores have been selected, `positions` lists them, and `counts` says how many they are.
 /// `best` is that of [`Top`].
 #[cube(launch)]
-pub(super) fn top_kernel(
+fn top_kernel(
     scores: &Array<f32>,
     positions: &Array<u32>,
     counts: &Array<u32>,
@@ -148,7 +148,9 @@ pub(super) fn top_kernel(
                 keys[i] = f32::MIN;
                 places[i] = u32::MAX;
             }
-            if kept == 0 || comes_before(keys[i], places[i], keys[k - 1], places[k - 1]) {
+            // Both sides are always read, and the last of those kept is not there at first.
+            let last = select(kept == 0, i, k - 1);
+            if kept == 0 || comes_before(keys[i], places[i], keys[last], places[last]) {
                 better[0] = 1;
             }
             i += UNITS;

@@ -30,17 +30,6 @@ pub use shard::{Shard, ShardParts, fitting_parts};
 pub use table::Table;
 pub(crate) use table::TablePart;
 
-#[cfg(all(test, feature = "cuda"))]
-pub(crate) use {
-    codec::reach,
-    fragments::Arranged,
-    guesses::in_halves,
-    halves::in_groups,
-    order::{in_lanes, pad_rows},
-    queries::plan,
-    shard::outlines,
-};
-
 use crate::client::GpuError;
 
 /// An error unless `right`.
