@@ -91,7 +91,9 @@ fn times<R: CubeRuntime>(device: &R::Device, rows: usize, strategy: Option<&Stra
     let mut told = Vec::new();
     for [k, n] in SHAPES {
         let (left, right) = (values::<R>(device, rows, k), values::<R>(device, n, k).transpose());
-        let [a, b] = [&left, &right].map(|x| primitive(x.clone().cast(FloatDType::F16)));
+        let a = primitive(left.clone().cast(FloatDType::F16));
+        // As an encoder stores it: rows are columns of what is multiplied with.
+        let b = primitive(right.clone().transpose().cast(FloatDType::F16).transpose());
         let multiplied = || multiply::<R>(strategy, &a, &b);
         let out = multiplied()?;
         Gpu::<R>::sync(device).map_err(|e| e.to_string())?;

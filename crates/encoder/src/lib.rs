@@ -200,11 +200,15 @@ const _: () = {
 };
 
 /// The encoder's own way to multiply matrices, for `examples/products.rs`: `[n, k]` by `[m, k]`, sums in `f32`.
+///
+/// # Panics
+/// When rows of either are not stored one after the other.
 #[cfg(feature = "products")]
 #[doc(hidden)]
 pub fn product<R: burn_cubecl::CubeRuntime>(
     x: burn_cubecl::tensor::CubeTensor<R>,
     weight: burn_cubecl::tensor::CubeTensor<R>,
 ) -> burn_cubecl::tensor::CubeTensor<R> {
+    assert!(ops::product::takes(&x, &weight), "rows that do not lie as they are taken");
     ops::product::product(x, weight, None, false, burn::tensor::DType::F32)
 }

@@ -68,7 +68,7 @@ pub(super) fn pays(rows: usize) -> bool {
 }
 
 /// Whether the kernel can do it: `x`, `[n, k]`, and `weight`, `[m, k]`, have rows that begin where an eight may.
-pub(super) fn takes<R: CubeRuntime>(x: &CubeTensor<R>, weight: &CubeTensor<R>) -> bool {
+pub(crate) fn takes<R: CubeRuntime>(x: &CubeTensor<R>, weight: &CubeTensor<R>) -> bool {
     let [(_, k), (m, _)] = [x, weight].map(|x| (x.meta.shape()[0], x.meta.shape()[1]));
     let whole = |x: &CubeTensor<R>| x.meta.strides()[1] == 1 && x.meta.strides()[0].is_multiple_of(EIGHT);
     k >= STEP && k.is_multiple_of(STEP) && m.is_multiple_of(EIGHT) && whole(x) && whole(weight)
