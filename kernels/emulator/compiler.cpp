@@ -24,8 +24,7 @@ std::string setting(const char *name) {
     return value;
 }
 
-
-/// What stands in parentheses after each `before(`, of a list such as `"=f"(x), "=f"(y)`.
+/// What stands in parentheses, `kind` before each, of a list such as `"=f"(x), "=f"(y)`.
 std::string operands(const std::string &list, const char *kind) {
     std::string names;
     for (size_t at = 0; (at = list.find('(', at)) != std::string::npos;) {

@@ -124,7 +124,7 @@ Result copy(void *to, const void *from, size_t bytes, uintptr_t on_device) {
     return SUCCESS;
 }
 
-/// Runs a program to its end, its standard output going to `output` if that is open.
+/// Runs a program to its end; whether that was a good one.
 bool run(std::vector<std::string> words) {
     std::vector<char *> arguments;
     for (std::string &word : words) arguments.push_back(word.data());

@@ -1,6 +1,6 @@
 // Whether units get at the same memory in an order that nothing ensures. A kernel is compiled as if it were watched by the
 // compiler's sanitizer for threads, which has it call the functions below before it reads or writes; but the rule here is
-// that of a GPU: what units of a cube do is ordered by the barriers of their cube, and what cubes do is not ordered.
+// that of a GPU: what units do is ordered by the barriers of their cube and of their plane, and what cubes do is not ordered.
 // That two write the same value does no harm. That shared memory is read which nobody has written does.
 #include "watch.h"
 

@@ -1,7 +1,7 @@
 //! Times the encoder's way to multiply matrices and those of CubeCL, on the matrices of BERT base: `products DEVICE [ROWS]`.
 //!
-//! Factors are `f16`, sums `f32`, as an encoder has them; its own way is the first, and what CubeCL chooses the second. Each way runs in a process of its own,
-//! since one that a device does not like may leave it unusable.
+//! Factors are `f16`, sums `f32`, as an encoder has them; its own way is the first, and what CubeCL chooses the second. Each
+//! runs in a process of its own, since one that a device does not like may leave it unusable.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
 use std::error::Error;

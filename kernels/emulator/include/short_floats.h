@@ -2,27 +2,22 @@
 #pragma once
 #include "halves.h"
 
-/// From and to other numbers.
-#define SHORT_FLOAT(TYPE, ROUND, WIDEN)                                                                                \
-    TYPE(float value) : bits(ROUND(value)) {}                                                                          \
-    TYPE(double value) : bits(ROUND(float(value))) {}                                                                  \
-    TYPE(int value) : bits(ROUND(float(value))) {}                                                                     \
-    TYPE(unsigned value) : bits(ROUND(float(value))) {}                                                                \
-    operator float() const { return WIDEN(bits); }
-
 #define SHORT_OPERATOR(TYPE, PAIR, SIGN)                                                                              \
     inline TYPE operator SIGN(TYPE a, TYPE b) { return TYPE(float(a) SIGN float(b)); }                                 \
     inline TYPE &operator SIGN##=(TYPE &a, TYPE b) { return a = a SIGN b; }                                            \
     inline PAIR operator SIGN(PAIR a, PAIR b) { return {a.x SIGN b.x, a.y SIGN b.y}; }
 
-#define SHORT_FUNCTION(TYPE, PAIR, NAME, ...)                                                                         \
-    inline TYPE NAME(TYPE value) {                                                                                     \
-        float x = value;                                                                                               \
-        return TYPE(__VA_ARGS__);                                                                                      \
-    }                                                                                                                  \
-    inline PAIR h2##NAME(PAIR a) { return {NAME(a.x), NAME(a.y)}; }
-
-#define SHORT_FLOATS(TYPE, PAIR)                                                                                      \
+/// A type that is rounded to and widened from, and two of them.
+#define SHORT_FLOATS(TYPE, PAIR, ROUND, WIDEN)                                                                         \
+    struct TYPE {                                                                                                      \
+        uint16_t bits = 0;                                                                                             \
+        TYPE() = default;                                                                                              \
+        TYPE(float value) : bits(ROUND(value)) {}                                                                      \
+        TYPE(double value) : bits(ROUND(float(value))) {}                                                              \
+        TYPE(int value) : bits(ROUND(float(value))) {}                                                                 \
+        TYPE(unsigned value) : bits(ROUND(float(value))) {}                                                            \
+        operator float() const { return WIDEN(bits); }                                                                 \
+    };                                                                                                                 \
     struct PAIR {                                                                                                      \
         TYPE x, y;                                                                                                     \
     };                                                                                                                 \

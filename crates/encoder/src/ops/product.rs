@@ -6,7 +6,7 @@
 //! next is on its way from memory, in registers. Rows there are parted into eights, and these lie so that a plane that
 //! reads eight rows, or writes them, meets each bank once.
 //!
-//! CubeCL's own choice on such devices (256 by 256, one stage) spills sums to memory and stands still while it loads; see
+//! CubeCL's own choice on such devices (256 by 256, one stage) spills registers and stands still while it loads; see
 //! BENCHMARKS.md. Small products are left to it. On a GPU this kernel has not run yet: `probe.rs` compares it first.
 
 use burn::tensor::{DType, Shape};
@@ -48,9 +48,9 @@ type Sums = Array<Vector<f32, Const<2>>>;
 
 /// What is done with sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Finish {
-    pub(super) adds: bool,
-    pub(super) gelu: bool,
+struct Finish {
+    adds: bool,
+    gelu: bool,
 }
 
 /// Whether the device has what the kernel takes, for factors in `numbers`.
