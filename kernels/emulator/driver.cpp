@@ -53,6 +53,19 @@ std::map<uintptr_t, size_t> room;
 std::map<uintptr_t, size_t> taken;
 /// As on a device, a failed kernel takes everything with it.
 Result state = SUCCESS;
+size_t launches = 0;
+
+/// A number from the environment.
+size_t asked(const char *name, size_t otherwise) {
+    const char *text = std::getenv(name);
+    return text && *text ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+/// How much there is, in whole allocations.
+size_t memory_bytes() {
+    static const size_t bytes = asked("EMULATOR_MEMORY", MEMORY_BYTES - LAUNCH_BYTES) / ALIGNMENT * ALIGNMENT;
+    return std::min(bytes, MEMORY_BYTES - LAUNCH_BYTES);
+}
 
 Launch &launch_block() { return *reinterpret_cast<Launch *>(MEMORY); }
 
@@ -66,7 +79,7 @@ Result start() {
         return OUT_OF_MEMORY;
     }
     memory_file = file;
-    room[MEMORY + LAUNCH_BYTES] = MEMORY_BYTES - LAUNCH_BYTES;
+    room[MEMORY + LAUNCH_BYTES] = memory_bytes();
     return SUCCESS;
 }
 
@@ -163,6 +176,8 @@ Result launch(Kernel &kernel, const unsigned (&cubes)[3], const unsigned (&units
         std::fprintf(stderr, "%s: %u x %u x %u cubes, %u x %u x %u units, %u bytes\n", basename(kernel.program.c_str()),
                      cubes[0], cubes[1], cubes[2], units[0], units[1], units[2], shared);
     if (static const bool dry = std::getenv("EMULATOR_DRY"); dry) return SUCCESS;
+    static const size_t lost = asked("EMULATOR_LOST", SIZE_MAX);
+    if (launches++ >= lost) return state = LAUNCH_FAILED;
     if (!run({kernel.program, std::to_string(memory_file)})) {
         std::fprintf(stderr, "%s: %u x %u x %u cubes of %u x %u x %u units failed\n", kernel.program.c_str(), cubes[0],
                      cubes[1], cubes[2], units[0], units[1], units[2]);
@@ -191,7 +206,7 @@ Result cuInit(unsigned) {
 Result cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
 Result cuDeviceGet(int *device, int index) { return *device = 0, index == 0 ? SUCCESS : INVALID_VALUE; }
 Result cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
-Result cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = MEMORY_BYTES, SUCCESS; }
+Result cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = memory_bytes(), SUCCESS; }
 
 Result cuDeviceGetName(char *name, int length, int) {
     std::snprintf(name, size_t(length), "the processor, as a CUDA device");
@@ -219,7 +234,7 @@ Result cuMemGetInfo_v2(size_t *left, size_t *all) {
     std::lock_guard<std::mutex> guard(lock);
     *left = 0;
     for (auto [_, size] : room) *left += size;
-    *all = MEMORY_BYTES;
+    *all = memory_bytes();
     return state;
 }
 

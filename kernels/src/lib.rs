@@ -30,6 +30,8 @@ mod client;
 #[cfg(feature = "gpu")]
 mod cube;
 #[cfg(feature = "gpu")]
+pub mod failures;
+#[cfg(feature = "gpu")]
 mod layout;
 #[cfg(feature = "gpu")]
 mod raw;

@@ -1,4 +1,5 @@
-//! What the server says of itself: a log on stderr and, with the feature `otel`, spans for a collector.
+//! What the program says of itself: the server keeps a log on stderr and, with the feature `otel`, sends spans to a collector;
+//! other commands warn.
 
 use std::io::{self, IsTerminal};
 
@@ -9,6 +10,15 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, registry};
 
 #[cfg(feature = "otel")]
 use crate::otel::{self, Spans};
+
+/// Warnings on stderr, of commands that keep no log: a GPU that fails, and what takes over.
+pub(crate) fn warnings() {
+    let wanted = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("latewood_encoder=warn,latewood_kernels=warn"));
+    let lines = fmt::layer().with_writer(io::stderr).without_time().with_target(false);
+    let lines = lines.with_ansi(io::stderr().is_terminal());
+    registry().with(lines.with_filter(wanted)).init();
+}
 
 /// What is under way until the end.
 pub(crate) struct Log {

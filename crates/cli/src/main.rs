@@ -74,6 +74,9 @@ fn run(args: &Args, fault: Option<anyhow::Error>) -> anyhow::Result<ExitCode> {
         (_, Some(fault)) => return Err(fault),
         (_, None) => None,
     };
+    if !matches!(args.command, Command::Serve(_)) {
+        log::warnings();
+    }
     match &args.command {
         Command::Search(own) => commands::search::run(args, own),
         Command::Rerank(own) => commands::rerank::run(args, own),

@@ -26,7 +26,7 @@ pub(crate) fn load(
 
 impl Args {
     pub(crate) fn compute(&self, device: &Opened) -> Compute {
-        Compute::on(device.encoder()).in_precision(match self.precision {
+        device.compute().in_precision(match self.precision {
             None => encoder::Precision::Auto,
             Some(Precision::Int8) => encoder::Precision::Int8,
             Some(Precision::F32) => encoder::Precision::F32,

@@ -35,6 +35,11 @@ pub(crate) fn error(error: &anyhow::Error) {
     if error.downcast_ref::<latewood::Error>().is_some_and(latewood::Error::is_no_space) {
         text += "; the last commit stands: make room and run it again";
     }
+    let of_gpu = error.downcast_ref::<latewood::Error>().is_some_and(latewood::Error::is_of_gpu)
+        || matches!(error.downcast_ref(), Some(latewood::encoder::Error::Device { .. }));
+    if of_gpu {
+        text += "; --device cpu does without it, and auto where it must";
+    }
     // A filter is shown with a mark below it.
     let lines: Vec<String> = text.lines().map(printable).collect();
     eprintln!("{red}error:{plain} {}", lines.join("\n"));

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use latewood_engine::{QueryEmbeddings, TokenEmbeddings};
 use rayon::prelude::*;
@@ -62,7 +63,7 @@ impl ColbertEncoder {
     /// # Errors
     /// As [`Self::from_dir`]; when the device fails, or does not compute what the processor computes, which is tried.
     pub fn open(dir: &Path, compute: impl Into<Compute>) -> Result<Self> {
-        Self::load(&Checkpoint::open(&dir.to_path_buf())?, &compute.into())
+        Self::load(Checkpoint::open(&dir.to_path_buf())?, &compute.into())
     }
 
     /// Loads the model `name` of the Hugging Face hub, from its cache or, where it is not there, from the hub.
@@ -76,7 +77,7 @@ impl ColbertEncoder {
         options: &HubOptions,
         hear: &dyn Fn(HubEvent<'_>),
     ) -> Result<Self> {
-        Self::load(&hub::open(name, options, hear)?.0, &compute.into())
+        Self::load(hub::open(name, options, hear)?.0, &compute.into())
     }
 
     /// The default model, compiled in.
@@ -93,10 +94,15 @@ impl ColbertEncoder {
     /// # Errors
     /// When a file is damaged or disagrees with another; the error says which and how. Of the device, as [`Self::open`].
     pub fn from_files(files: ModelFiles, compute: impl Into<Compute>) -> Result<Self> {
-        Self::load(&Checkpoint::of_files(files)?, &compute.into())
+        Self::load(Checkpoint::of_files(files)?, &compute.into())
     }
 
-    fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Self> {
+    fn load(checkpoint: Checkpoint, compute: &Compute) -> Result<Self> {
+        let checkpoint = Arc::new(checkpoint);
+        compute.or_else(|compute| Self::load_on(&checkpoint, compute))
+    }
+
+    fn load_on(checkpoint: &Arc<Checkpoint>, compute: &Compute) -> Result<Self> {
         let (tokenizer, (network, digest)) =
             rayon::join(|| checkpoint.model.tokenizer(), || (compute.load(checkpoint), checkpoint.digest()));
         let (tokenizer, mut recipe) = (tokenizer?, checkpoint.recipe.clone());
@@ -156,7 +162,7 @@ impl ColbertEncoder {
         &self.summary
     }
 
-    /// Where the network computes.
+    /// Where the network was loaded to. The processor may have taken over since ([`Compute::or_processor`]).
     pub fn device(&self) -> &EncoderDevice {
         &self.device
     }

@@ -1,11 +1,14 @@
 //! Where a network computes, and in which numbers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use burn_flex::Flex;
 
 #[cfg(feature = "gpu")]
-use crate::driver;
+use crate::driver::{self, LoadElsewhere};
+#[cfg(feature = "gpu")]
+use crate::error::Error;
 use crate::error::Result;
 use crate::network::{Load, Run};
 #[cfg(feature = "gpu")]
@@ -15,7 +18,7 @@ use crate::ops::Precision;
 /// Where a network computes.
 ///
 /// A GPU must be there: the crate `latewood-kernels` looks for one and says what is missing. What still fails on it is an
-/// error, though the libraries below may have written of a panic to the standard error by then.
+/// error, for which a hook for panics is set (`latewood_kernels::failures`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum EncoderDevice {
@@ -35,9 +38,9 @@ impl fmt::Display for EncoderDevice {
         match self {
             Self::Cpu => f.write_str("the processor"),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu(device) => write!(f, "the GPU {device:?} of wgpu"),
+            Self::Wgpu(device) => write!(f, "wgpu's {device:?}"),
             #[cfg(feature = "cuda")]
-            Self::Cuda(device) => write!(f, "the GPU {} of CUDA", device.index),
+            Self::Cuda(device) => write!(f, "cuda:{}", device.index),
         }
     }
 }
@@ -50,17 +53,24 @@ pub struct Compute {
     pub device: EncoderDevice,
     /// In which numbers.
     pub precision: Precision,
+    /// Whether the processor takes over for good when the device fails, then or later; otherwise that is an error.
+    pub falls_back: bool,
 }
 
 impl Compute {
     /// On `device`, in numbers that suit it.
     pub fn on(device: EncoderDevice) -> Self {
-        Self { device, precision: Precision::Auto }
+        Self { device, ..Self::default() }
     }
 
     /// In numbers of `precision`.
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// On the processor, for good, when the device fails: it logs a warning. The model's files stay in memory for that.
+    pub fn or_processor(self) -> Self {
+        Self { falls_back: true, ..self }
     }
 }
 
@@ -77,18 +87,46 @@ impl From<EncoderDevice> for Compute {
 }
 
 impl Compute {
+    /// What `load` makes of this, or, if the device fails and that is enough, of the processor.
+    pub(crate) fn or_else<T>(&self, load: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        match load(self) {
+            #[cfg(feature = "gpu")]
+            Err(Error::Device { device, detail }) if self.falls_back && self.device != EncoderDevice::Cpu => {
+                tracing::warn!("{device}: {detail}; the processor encodes");
+                load(&self.elsewhere())
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The processor instead of the device.
+    #[cfg(feature = "gpu")]
+    fn elsewhere(&self) -> Self {
+        // In half precision it does not compute.
+        let precision = match self.precision {
+            Precision::F16 | Precision::Bf16 => Precision::Auto,
+            precision => precision,
+        };
+        precision.into()
+    }
+
     /// Loads a network.
-    pub(crate) fn load<L: Load>(&self, from: &L) -> Result<Box<dyn Run<L::Made>>> {
+    pub(crate) fn load<L: Load>(&self, from: &Arc<L>) -> Result<Box<dyn Run<L::Made>>> {
         let (name, precision) = (&self.device.to_string(), self.precision);
+        #[cfg(feature = "gpu")]
+        let elsewhere = self.falls_back.then(|| {
+            let (from, elsewhere) = (from.clone(), self.elsewhere());
+            Box::new(move || elsewhere.load(&from)) as LoadElsewhere<L::Made>
+        });
         match &self.device {
             EncoderDevice::Cpu => from.load::<Flex>(precision, &Default::default(), name),
             #[cfg(feature = "wgpu")]
             EncoderDevice::Wgpu(device) => {
-                driver::load(name, || from.load::<Gpu<cubecl::wgpu::WgpuRuntime>>(precision, device, name))
+                driver::load(name, || from.load::<Gpu<cubecl::wgpu::WgpuRuntime>>(precision, device, name), elsewhere)
             }
             #[cfg(feature = "cuda")]
             EncoderDevice::Cuda(device) => {
-                driver::load(name, || from.load::<Gpu<cubecl::cuda::CudaRuntime>>(precision, device, name))
+                driver::load(name, || from.load::<Gpu<cubecl::cuda::CudaRuntime>>(precision, device, name), elsewhere)
             }
         }
     }

@@ -28,10 +28,14 @@ pub(crate) trait Run<T>: Send + Sync {
 
     /// How texts are best put together.
     fn budget(&self) -> Budget;
+
+    /// Gives back the memory that is kept for the next batch.
+    #[cfg(feature = "gpu")]
+    fn tidy(&self) {}
 }
 
 /// What a network is loaded from.
-pub(crate) trait Load: Sync {
+pub(crate) trait Load: Send + Sync + 'static {
     /// What the network makes of a text.
     type Made: Send + 'static;
 
@@ -92,6 +96,11 @@ impl<B: Ops> Network<B> {
 impl<B: Ops> Run<Rows> for Network<B> {
     fn budget(&self) -> Budget {
         self.budget
+    }
+
+    #[cfg(feature = "gpu")]
+    fn tidy(&self) {
+        B::memory_cleanup(&self.device);
     }
 
     fn run(&self, texts: &[&Input]) -> Result<Vec<Rows>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use latewood_encoder::EncoderDevice;
+use latewood_encoder::{Compute, EncoderDevice};
 use latewood_engine::{Backend, CpuBackend, DocId, Index, QueryEmbeddings, SearchParams, Searcher};
 use latewood_kernels::Resolved;
 pub use latewood_kernels::{Device, DeviceError, Found, found};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Opened {
     backend: Arc<dyn Backend>,
-    encoder: EncoderDevice,
+    compute: Compute,
     /// What it is and why, for a log: `cpu (avx2): no GPU can be used; found: ...`.
     pub reason: String,
     /// Whether it is a GPU.
@@ -21,7 +21,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Finds and opens `device`. Only [`Device::Auto`] may end with the processor instead of a GPU.
+    /// Finds and opens `device`. Only [`Device::Auto`] may end with the processor instead of a GPU, now or, when the GPU fails,
+    /// later.
     ///
     /// # Errors
     /// When a device that is named is not there or cannot be used, or this program was built without what it takes.
@@ -30,7 +31,9 @@ impl Opened {
         let why = match gpu(&resolved, device) {
             Ok(Some(backend)) => {
                 let reason = format!("{}: {}", backend.name(), resolved.reason);
-                return Ok(Self { backend, encoder: encoder(&resolved), reason, is_gpu: true });
+                let compute = Compute::on(encoder(&resolved));
+                let compute = if device == Device::Auto { compute.or_processor() } else { compute };
+                return Ok(Self { backend, compute, reason, is_gpu: true });
             }
             Ok(None) => resolved.reason,
             Err(error) if device == Device::Auto => error.to_string(),
@@ -43,12 +46,12 @@ impl Opened {
     fn cpu(why: &str) -> Self {
         let backend = CpuBackend::new();
         let reason = format!("{}: {why}", backend.name());
-        Self { reason, backend: Arc::new(backend), encoder: EncoderDevice::Cpu, is_gpu: false }
+        Self { reason, backend: Arc::new(backend), compute: Compute::default(), is_gpu: false }
     }
 
-    /// For a model to be loaded there ([`latewood_encoder::Compute`]).
-    pub fn encoder(&self) -> EncoderDevice {
-        self.encoder.clone()
+    /// For a model to be loaded there.
+    pub fn compute(&self) -> Compute {
+        self.compute.clone()
     }
 
     /// For [`Index::with_backend`].

@@ -251,6 +251,17 @@ impl Error {
         }
     }
 
+    /// Whether the GPU is to blame: the processor does without it.
+    pub fn is_of_gpu(&self) -> bool {
+        match self {
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Self::Gpu(_) => true,
+            Self::Engine(e) => matches!(e, latewood_engine::Error::Device { .. }),
+            Self::Encoder(e) => matches!(e, latewood_encoder::Error::Device { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether the disk is full.
     pub fn is_no_space(&self) -> bool {
         match self {

@@ -33,7 +33,8 @@ const USUAL_BUDGET: u64 = 2 << 30;
 #[non_exhaustive]
 pub struct GpuOptions {
     /// Bytes of shards that may stay in the device's memory; by default four fifths of it, or 2 GiB where the driver does
-    /// not tell how much there is. What does not fit is copied there for each search.
+    /// not tell how much there is. What does not fit is copied there for each search. Where others have filled the memory, it
+    /// shrinks to half of what did stay.
     pub budget: Option<u64>,
     /// Whether the processor takes over for good when the device fails; otherwise each search fails then, and a commit.
     pub falls_back: bool,
@@ -80,11 +81,13 @@ impl GpuBackend {
     pub fn open(resolved: &Resolved, options: &GpuOptions) -> Result<Self, GpuError> {
         #[cfg(feature = "wgpu")]
         if let Some(device) = resolved.wgpu() {
-            return Self::connect(Client::<burn_wgpu::WgpuRuntime>::connect(&device)?, resolved, options);
+            let client = Client::<burn_wgpu::WgpuRuntime>::connect(&device).map_err(|error| error.of(resolved))?;
+            return Self::connect(client, resolved, options);
         }
         #[cfg(feature = "cuda")]
         if let Some(device) = resolved.cuda() {
-            return Self::connect(Client::<cubecl::cuda::CudaRuntime>::connect(&device)?, resolved, options);
+            let client = Client::<cubecl::cuda::CudaRuntime>::connect(&device).map_err(|error| error.of(resolved))?;
+            return Self::connect(client, resolved, options);
         }
         Err(GpuError::Unusable { device: resolved.device.to_string(), reason: "it is not a GPU".into() })
     }
@@ -127,6 +130,7 @@ impl GpuBackend {
             Ok(answer) => Ok(Some(answer)),
             Err(Failure::Engine(error)) => Err(error),
             Err(Failure::Gpu(error)) if self.falls_back => {
+                tracing::warn!("{}: {error}; the processor takes over", self.name);
                 self.status.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error.to_string());
                 Ok(None)
             }
@@ -150,7 +154,7 @@ impl GpuBackend {
 impl Backend for GpuBackend {
     fn name(&self) -> String {
         match self.status().failure {
-            Some(reason) => format!("{}, since {} failed: {reason}", self.cpu.name(), self.name),
+            Some(reason) => format!("{}, in the place of {}: {reason}", self.cpu.name(), self.name),
             None => self.name.clone(),
         }
     }

@@ -88,16 +88,21 @@ impl<R: Runtime> Resident<R> {
     }
 
     pub(super) fn report(&self, status: &mut GpuStatus) {
-        status.resident = self.bytes();
+        (status.resident, status.budget) = (self.bytes(), self.budget);
         status.copied = self.copied;
         status.streamed = self.streamed;
     }
 
-    fn bytes(&self) -> u64 {
+    /// What they take.
+    pub(super) fn bytes(&self) -> u64 {
         let codecs: u64 = self.codecs.values().map(|codec| codec.bytes()).sum();
         let centroids: u64 = self.centroids.iter().map(|(_, there)| there.bytes()).sum();
         let coders: u64 = self.coders.iter().map(|(_, there)| there.bytes()).sum();
-        codecs + coders + centroids + self.shards.values().map(|shard| shard.bytes).sum::<u64>()
+        codecs + coders + centroids + self.shard_bytes()
+    }
+
+    pub(super) fn shard_bytes(&self) -> u64 {
+        self.shards.values().map(|shard| shard.bytes).sum()
     }
 
     /// A codec on the device.

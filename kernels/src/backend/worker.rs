@@ -1,6 +1,5 @@
 //! The thread that drives a device.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +10,8 @@ use super::GpuStatus;
 use super::build::{Assign, Code, assign, code};
 use super::resident::Resident;
 use super::search::search;
-use crate::client::{Client, GpuError, text_of};
+use crate::client::{Client, GpuError};
+use crate::failures::watched;
 
 /// What stopped a job.
 #[derive(Debug)]
@@ -96,20 +96,33 @@ impl<R: Runtime> Worker<R> {
         }
     }
 
-    fn answer<T>(&mut self, reply: &Reply<T>, act: impl FnOnce(&mut Resident<R>) -> Result<T, Failure>) {
+    fn answer<T>(&mut self, reply: &Reply<T>, act: impl Fn(&mut Resident<R>) -> Result<T, Failure>) {
         // Who does not wait any more needs no answer.
         drop(reply.send(self.run(act)));
     }
 
-    fn run<T>(&mut self, act: impl FnOnce(&mut Resident<R>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let done = catch_unwind(AssertUnwindSafe(|| act(&mut self.resident)));
-        let done = done.unwrap_or_else(|panic| Err(GpuError::Failed(text_of(&*panic)).into()));
-        if matches!(done, Err(Failure::Gpu(_))) {
-            // Whatever is there may be lost.
-            self.resident = Resident::new(self.client.clone(), self.budget);
+    /// Does `act`, with ever less that stays on the device as long as its memory is full.
+    fn run<T>(&mut self, act: impl Fn(&mut Resident<R>) -> Result<T, Failure>) -> Result<T, Failure> {
+        loop {
+            let done = watched(|| act(&mut self.resident)).unwrap_or_else(|fault| Err(GpuError::from(fault).into()));
+            let (shards, stayed) = (self.resident.shard_bytes(), self.resident.bytes());
+            if matches!(done, Err(Failure::Gpu(_))) {
+                // Whatever is there may be lost.
+                self.resident = Resident::new(self.client.clone(), self.budget);
+            }
+            if let Err(Failure::Gpu(GpuError::Full(fault))) = &done
+                && shards > 0
+                && self.client.release().is_ok()
+            {
+                // At most half of the budget before, as shards stay within that.
+                self.budget = stayed / 2;
+                tracing::warn!("the GPU's shards may take {} bytes from now on: {fault}", self.budget);
+                self.resident = Resident::new(self.client.clone(), self.budget);
+                continue;
+            }
+            self.resident.report(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+            return done;
         }
-        self.resident.report(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
-        done
     }
 }
 

@@ -1,5 +1,8 @@
 //! What goes wrong on a device.
 
+use crate::device::Resolved;
+use crate::failures::Fault;
+
 /// Why the GPU gave no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,7 +40,29 @@ pub enum GpuError {
     /// Arguments that do not belong together.
     #[error("{0}")]
     Mismatch(String),
+    /// The device has no memory left: there is no result, and with less on it there would be one.
+    #[error("the GPU failed: {0}")]
+    Full(Fault),
     /// The device failed while it computed: there is no result.
     #[error("the GPU failed: {0}")]
     Failed(String),
+}
+
+impl GpuError {
+    /// With the name that the user knows the device by.
+    pub(crate) fn of(self, resolved: &Resolved) -> Self {
+        match (self, &resolved.adapter) {
+            (Self::Unusable { reason, .. }, Some(adapter)) => Self::Unusable { device: adapter.to_string(), reason },
+            (error, _) => error,
+        }
+    }
+}
+
+impl From<Fault> for GpuError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Full { .. } => Self::Full(fault),
+            Fault::Other(reason) => Self::Failed(reason),
+        }
+    }
 }

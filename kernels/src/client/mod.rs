@@ -2,7 +2,7 @@
 //!
 //! CubeCL hands launches to a thread of its own. What fails there may be silent: a launch over a limit leaves its
 //! output as it was, and reading that succeeds. So limits are checked before, and [`Client::read`] asks whether all
-//! went well before it returns anything.
+//! went well before it returns anything ([`crate::failures`]).
 
 mod buffer;
 mod check;
@@ -14,9 +14,7 @@ pub use buffer::Buffer;
 pub use error::GpuError;
 pub use limits::Limits;
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +22,8 @@ use bytemuck::Pod;
 use cubecl::future::block_on;
 use cubecl::prelude::{ComputeClient, CubeCount, Runtime};
 use cubecl::server::Handle;
+
+use crate::failures::{Fault, watched};
 
 /// Bytes that the smallest allocation has: GPUs have no empty ones.
 const LEAST_BYTES: usize = 16;
@@ -64,12 +64,13 @@ impl<R: Runtime> Client<R> {
             check::computes(&client)?;
             client.matrix = matrix::claimed(&client).map_err(Into::into);
             if client.matrix.is_ok() {
-                client.matrix = unpanicked(|| matrix::agrees(&client)).map_err(Into::into);
+                client.matrix = unpanicked(|| matrix::agrees(&client)).map_err(|fault| fault.to_string().into());
             }
             // What failed there may have taken the rest with it.
             if client.matrix.is_err() { check::computes(&client).map(|()| client) } else { Ok(client) }
         };
-        unpanicked(connect).map_err(|reason| GpuError::Unusable { device: format!("{device:?}"), reason })
+        let unusable = |fault: Fault| GpuError::Unusable { device: format!("{device:?}"), reason: fault.to_string() };
+        unpanicked(connect).map_err(unusable)
     }
 
     /// The same device, as if it allowed no allocation over so many bytes: for tests of what is split where one is not
@@ -184,9 +185,9 @@ impl<R: Runtime> Client<R> {
 
     /// Runs `act`, and counts it if it fails.
     fn noted<T>(&self, act: impl FnOnce() -> Result<T, String>) -> Result<T, GpuError> {
-        unpanicked(act).map_err(|reason| {
+        unpanicked(act).map_err(|fault| {
             self.failures.fetch_add(1, Ordering::SeqCst);
-            GpuError::Failed(reason)
+            fault.into()
         })
     }
 
@@ -238,15 +239,10 @@ pub struct Memory {
     pub reserved: u64,
 }
 
-/// Runs `act`; a panic is an error. CubeCL panics where a driver or its compiler is not as it expects.
-fn unpanicked<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| Err(text_of(&*panic)))
-}
-
-/// What a panic said.
-pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("it panicked").to_string()
+/// Runs `act`; a panic is an error, and so is what failed silently. CubeCL panics where a driver or its compiler is not as it
+/// expects.
+fn unpanicked<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, Fault> {
+    watched(act)?.map_err(|reason| Fault::of(&reason))
 }
 
 #[cfg(all(test, feature = "wgpu"))]

@@ -10,6 +10,7 @@ mod client;
 mod coded;
 mod coding;
 mod dense;
+mod failing;
 mod gpus;
 mod nearest;
 mod reference;

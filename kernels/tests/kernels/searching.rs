@@ -30,7 +30,7 @@ fn rows(dim: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
 }
 
 /// An index of several commits, so of several shards, with some documents deleted.
-fn index(options: IndexOptions, dim: usize) -> Index {
+pub(crate) fn index(options: IndexOptions, dim: usize) -> Index {
     let index = Index::create(RamDirectory::new(), options).unwrap();
     let mut rng = rng(3);
     let mut writer = index.writer().unwrap();
@@ -53,7 +53,7 @@ fn add(writer: &mut latewood_engine::IndexWriter, ids: std::ops::Range<u64>, dim
     }
 }
 
-fn queries(dim: usize) -> Vec<QueryEmbeddings> {
+pub(crate) fn queries(dim: usize) -> Vec<QueryEmbeddings> {
     let mut rng = rng(4);
     let weighed = |count, rng: &mut ChaCha8Rng| {
         let mut values = rows(dim, count, rng);
@@ -73,7 +73,7 @@ fn on<R: Runtime>(index: &Index, client: &Client<R>, budget: u64) -> (Searcher, 
 
 /// Both rankings hold the same documents in the same order, but for those whose scores lie so near each other that
 /// rounding may exchange them.
-fn assert_alike(found: &[Hit], expected: &[Hit], rows: usize) {
+pub(crate) fn assert_alike(found: &[Hit], expected: &[Hit], rows: usize) {
     let tolerance = TOLERANCE * HEAVIEST * rows as f32;
     assert_eq!(found.len(), expected.len());
     for (place, (a, b)) in found.iter().zip(expected).enumerate() {
@@ -88,7 +88,7 @@ fn assert_alike(found: &[Hit], expected: &[Hit], rows: usize) {
     }
 }
 
-fn params(k: usize, exhaustive: bool, filter: Prefilter) -> SearchParams {
+pub(crate) fn params(k: usize, exhaustive: bool, filter: Prefilter) -> SearchParams {
     let mut params = SearchParams::new(k);
     (params.exhaustive, params.filter) = (exhaustive, filter);
     params

@@ -8,6 +8,7 @@ mod network;
 mod pairs;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -51,7 +52,7 @@ impl CrossEncoder {
     /// When a file is missing, damaged, disagrees with another, or is of another kind of model; the error says which and
     /// how. When the device fails.
     pub fn open(dir: &Path, compute: impl Into<Compute>) -> Result<Self> {
-        Self::load(&Classifier::open(&dir.to_path_buf())?, &compute.into())
+        Self::load(Classifier::open(&dir.to_path_buf())?, &compute.into())
     }
 
     /// Loads the model `name` of the Hugging Face hub, from its cache or, where it is not there, from the hub.
@@ -65,10 +66,15 @@ impl CrossEncoder {
         options: &HubOptions,
         hear: &dyn Fn(HubEvent<'_>),
     ) -> Result<Self> {
-        Self::load(&hub::open_classifier(name, options, hear)?, &compute.into())
+        Self::load(hub::open_classifier(name, options, hear)?, &compute.into())
     }
 
-    fn load(classifier: &Classifier, compute: &Compute) -> Result<Self> {
+    fn load(classifier: Classifier, compute: &Compute) -> Result<Self> {
+        let classifier = Arc::new(classifier);
+        compute.or_else(|compute| Self::load_on(&classifier, compute))
+    }
+
+    fn load_on(classifier: &Arc<Classifier>, compute: &Compute) -> Result<Self> {
         let model = &classifier.model;
         let (pairs, (network, digest)) = rayon::join(
             || model.tokenizer().and_then(|tokenizer| PairTokenizer::new(tokenizer, classifier.types)),
@@ -99,7 +105,7 @@ impl CrossEncoder {
     }
 
     /// Whether the device computes what the processor computes: some failures of GPUs are silent.
-    fn check_device(&self, classifier: &Classifier) -> Result<()> {
+    fn check_device(&self, classifier: &Arc<Classifier>) -> Result<()> {
         let processor = Compute::default().in_precision(crate::Precision::F32).load(classifier)?;
         let documents = ["Latewood is the denser, darker part of a growth ring.", "Fog."];
         let inputs = self.pairs.pairs("how are tree rings counted?", &documents, self.max_tokens)?;
@@ -207,7 +213,7 @@ impl CrossEncoder {
         self.max_tokens
     }
 
-    /// Where the network computes.
+    /// Where the network was loaded to. The processor may have taken over since ([`Compute::or_processor`]).
     pub fn device(&self) -> &EncoderDevice {
         &self.device
     }

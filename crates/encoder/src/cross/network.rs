@@ -57,6 +57,11 @@ impl<B: Ops> Run<f32> for Network<B> {
     fn budget(&self) -> Budget {
         self.budget
     }
+
+    #[cfg(feature = "gpu")]
+    fn tidy(&self) {
+        B::memory_cleanup(&self.device);
+    }
 }
 
 impl<B: Ops> Head<B> {
