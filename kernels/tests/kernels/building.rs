@@ -16,7 +16,7 @@ use crate::gpus::{Test, on_every_gpu};
 use crate::nearest::{backend, dot, unit_rows};
 use crate::reference::rng;
 
-const DIM: usize = 32;
+pub(crate) const DIM: usize = 32;
 const WORDS: usize = 300;
 const K: usize = 10;
 /// How much less of the exact best an index from a device may find than one from the processor, whose centroids are
@@ -26,13 +26,13 @@ const LESS_RECALL: f64 = 0.02;
 const LESS_COSINE: f64 = 1e-3;
 
 /// Documents of words, each use of a word a little off; with the words' numbers.
-struct Collection {
-    docs: Vec<(DocId, TokenEmbeddings)>,
-    queries: Vec<QueryEmbeddings>,
+pub(crate) struct Collection {
+    pub(crate) docs: Vec<(DocId, TokenEmbeddings)>,
+    pub(crate) queries: Vec<QueryEmbeddings>,
 }
 
 impl Collection {
-    fn new(docs: u64, seed: u64) -> Self {
+    pub(crate) fn new(docs: u64, seed: u64) -> Self {
         let mut rng = rng(seed);
         let words = unit_rows(&mut rng, WORDS, DIM);
         let topic = |rng: &mut ChaCha8Rng| rng.random_range(0..WORDS / 10) * 10;
@@ -61,7 +61,7 @@ impl Collection {
         Self { docs, queries }
     }
 
-    fn add_to(&self, index: &Index, with_ids: bool) -> latewood_engine::Result<()> {
+    pub(crate) fn add_to(&self, index: &Index, with_ids: bool) -> latewood_engine::Result<()> {
         let mut writer = index.writer()?;
         for (id, doc) in &self.docs {
             let plain = TokenEmbeddings::new(doc.view().values().to_vec(), DIM)?;
@@ -100,7 +100,7 @@ impl Collection {
     }
 }
 
-fn empty(options: &IndexOptions, backend: impl Backend + 'static) -> Index {
+pub(crate) fn empty(options: &IndexOptions, backend: impl Backend + 'static) -> Index {
     Index::create(RamDirectory::new(), options.clone()).unwrap().with_backend(backend)
 }
 

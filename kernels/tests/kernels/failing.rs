@@ -1,13 +1,14 @@
-//! Searches on a device that is lost, or whose memory others have filled: an emulated one (kernels/emulator), which fails as the
+//! Searches and builds on a device that is lost, or whose memory others have filled: an emulated one (kernels/emulator), which fails as the
 //! environment says. So each runs in a process of its own.
 #![cfg(feature = "cuda")]
 
 use std::process::{Command, Output};
 
 use cubecl::cuda::CudaRuntime;
-use latewood_engine::{Error, IndexOptions, Prefilter};
+use latewood_engine::{CpuBackend, DocId, Error, IndexOptions, Prefilter};
 use latewood_kernels::{Client, Device, GpuBackend, GpuOptions};
 
+use crate::building::{self, Collection, empty};
 use crate::searching::{assert_alike, index, params, queries};
 
 const DIM: usize = 128;
@@ -18,7 +19,7 @@ const PIECE: usize = 1 << 16;
 
 /// What became of the searches, as their process tells it.
 const UNUSABLE: &str = "the device cannot be used";
-const FAILED: &str = "a search failed";
+const FAILED: &str = "something failed";
 const TOOK_OVER: &str = "the processor took over";
 const SHRANK: &str = "less stays on the device";
 const WELL: &str = "all went well";
@@ -69,14 +70,42 @@ fn searches() {
     }
 }
 
-/// [`searches`] on `asked`, in a process of its own; none where there is no emulated device.
-fn process(asked: Device, variables: &[(&str, u64)]) -> Option<Output> {
+/// A commit is whole, or fails and leaves the one before; with [`Device::Auto`] none fails.
+#[test]
+#[ignore = "for a process whose device fails"]
+fn builds() {
+    let asked: Device = std::env::var(ASKED).unwrap().parse().unwrap();
+    let device = Device::Cuda(0).resolve().unwrap();
+    let collection = Collection::new(400, 5);
+    let (first, _) = collection.docs[0].clone();
+    let before = Collection { docs: vec![(DocId(9999), collection.docs[0].1.clone())], queries: Vec::new() };
+    let index = empty(&IndexOptions::new(building::DIM), CpuBackend::new());
+    before.add_to(&index, true).unwrap();
+    let Ok(backend) = GpuBackend::open(&device, &GpuOptions::new(asked)) else { return println!("{UNUSABLE}") };
+    let there = index.clone().with_backend(backend.clone());
+    match collection.add_to(&there, true) {
+        Ok(()) => println!("{}", if backend.status().failure.is_some() { TOOK_OVER } else { WELL }),
+        Err(Error::Device { .. }) if asked != Device::Auto => {
+            println!("{FAILED}");
+            assert_eq!(index.searcher().unwrap().documents(), [DocId(9999)], "the last commit stays");
+            // Whoever opens it elsewhere goes on.
+            collection.add_to(&index, true).unwrap();
+        }
+        Err(error) => panic!("{asked}: {error}"),
+    }
+    let searcher = index.searcher().unwrap();
+    assert_eq!((searcher.documents().len(), index.verify(&()).len()), (collection.docs.len() + 1, 0));
+    assert!(searcher.embeddings(first).unwrap().is_some());
+}
+
+/// The test `name` on `asked`, in a process of its own; none where there is no emulated device.
+fn process(name: &str, asked: Device, variables: &[(&str, u64)]) -> Option<Output> {
     if std::env::var_os("EMULATOR_PROGRAMS").is_none() {
         eprintln!("NOT TESTED, there is no emulated device");
         return None;
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "failing::searches", "--ignored", "--nocapture"]).env(ASKED, asked.to_string());
+    command.args(["--exact", &format!("failing::{name}"), "--ignored", "--nocapture"]).env(ASKED, asked.to_string());
     command.envs(variables.iter().map(|(name, value)| (name, value.to_string())));
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -92,15 +121,19 @@ fn told(output: &Output, what: &str) -> bool {
 
 #[test]
 fn a_lost_device_fails_or_the_processor_takes_over() {
-    let Some(well) = process(Device::Cuda(0), &[("EMULATOR_TRACE", 1)]) else { return };
-    assert!(told(&well, WELL));
-    let launches = String::from_utf8_lossy(&well.stderr).lines().filter(|line| line.contains("cubes,")).count() as u64;
-    for asked in [Device::Cuda(0), Device::Auto] {
-        let lost = |launches| process(asked, &[("EMULATOR_LOST", launches)]).unwrap();
-        assert!(told(&lost(0), UNUSABLE));
-        for last in [1, 2, 4] {
-            let output = lost(launches - last);
-            assert!(told(&output, if asked == Device::Auto { TOOK_OVER } else { FAILED }), "{asked}: {output:?}");
+    for (name, before_end) in [("searches", [1, 2, 4]), ("builds", [1, 3, 8])] {
+        let Some(well) = process(name, Device::Cuda(0), &[("EMULATOR_TRACE", 1)]) else { return };
+        assert!(told(&well, WELL));
+        let errors = String::from_utf8_lossy(&well.stderr);
+        let launches = errors.lines().filter(|line| line.contains("cubes,")).count() as u64;
+        for asked in [Device::Cuda(0), Device::Auto] {
+            let lost = |launches| process(name, asked, &[("EMULATOR_LOST", launches)]).unwrap();
+            assert!(told(&lost(0), UNUSABLE));
+            for before_end in before_end {
+                let output = lost(launches - before_end);
+                let expected = if asked == Device::Auto { TOOK_OVER } else { FAILED };
+                assert!(told(&output, expected), "{name}, {asked}, {before_end}: {output:?}");
+            }
         }
     }
 }
@@ -108,7 +141,7 @@ fn a_lost_device_fails_or_the_processor_takes_over() {
 #[test]
 fn a_full_device_keeps_less_or_fails_or_the_processor_takes_over() {
     // 64 MiB, and what a search takes but for the index has 16 of its own.
-    let full = |asked, pieces| process(asked, &[("EMULATOR_MEMORY", 64 << 20), (TAKEN, pieces)]);
+    let full = |asked, pieces| process("searches", asked, &[("EMULATOR_MEMORY", 64 << 20), (TAKEN, pieces)]);
     let Some(fails) = full(Device::Cuda(0), 520) else { return };
     assert!(told(&fails, FAILED));
     assert!(told(&full(Device::Auto, 520).unwrap(), TOOK_OVER));
