@@ -1,12 +1,14 @@
-//! Searches and builds on a device that is lost, or whose memory others have filled: an emulated one (kernels/emulator), which fails as the
-//! environment says. So each runs in a process of its own.
-#![cfg(feature = "cuda")]
+//! Searches and builds on a device that is lost, or whose memory others have filled: an emulated one (kernels/emulator), which fails
+//! as the environment says. So each runs in a process of its own.
+#![cfg(all(feature = "cuda", feature = "wgpu"))]
 
 use std::process::{Command, Output};
 
 use cubecl::cuda::CudaRuntime;
+use cubecl::prelude::Runtime;
+use cubecl::wgpu::WgpuRuntime;
 use latewood_engine::{CpuBackend, DocId, Error, IndexOptions, Prefilter};
-use latewood_kernels::{Client, Device, GpuBackend, GpuOptions};
+use latewood_kernels::{Adapter, Client, Device, GpuBackend, GpuOptions, Kind, found};
 
 use crate::building::{self, Collection, empty};
 use crate::searching::{assert_alike, index, params, queries};
@@ -96,6 +98,37 @@ fn builds() {
     let searcher = index.searcher().unwrap();
     assert_eq!((searcher.documents().len(), index.verify(&()).len()), (collection.docs.len() + 1, 0));
     assert!(searcher.embeddings(first).unwrap().is_some());
+}
+
+/// Takes memory until there is no more of it.
+#[test]
+#[ignore = "for a process of little memory"]
+fn fills() {
+    let software = |adapter: &&Adapter| adapter.kind == Kind::Software && matches!(adapter.device, Device::Wgpu(_));
+    // Another one may have much, and others may need it.
+    let Some(device) = found().adapters.iter().find(software).map(|adapter| adapter.device) else { return };
+    let device = device.resolve().unwrap().wgpu().unwrap();
+    let (client, raw) = (Client::<WgpuRuntime>::connect(&device).unwrap(), WgpuRuntime::client(&device));
+    let mut taken: Vec<_> = (0..200).map(|_| raw.empty(100 << 20)).take_while(|_| client.check().is_ok()).collect();
+    assert!(taken.len() < 200, "nothing was noticed");
+    // It goes on working, with what it gets back.
+    taken.pop();
+    client.release().unwrap();
+    assert_eq!(client.read(&client.upload("numbers", &[1u32, 2]).unwrap()).unwrap(), [1, 2]);
+    println!("{WELL}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_memory_is_noticed_on_vulkan() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 5000000; exec \"$0\" --exact failing::fills --ignored --nocapture"]);
+    let output = command.arg(std::env::current_exe().unwrap()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !errors.contains("panicked"), "{errors}");
+    if !told(&output, WELL) {
+        eprintln!("NOT TESTED, there is no software adapter");
+    }
 }
 
 /// The test `name` on `asked`, in a process of its own; none where there is no emulated device.
