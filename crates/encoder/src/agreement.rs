@@ -4,7 +4,6 @@ use burn_flex::Flex;
 
 use crate::batch::Input;
 use crate::checkpoint::Checkpoint;
-use crate::device::EncoderDevice;
 use crate::error::{Error, Result};
 use crate::network::{Network, Rows, Run};
 use crate::ops::Precision;
@@ -15,12 +14,7 @@ const TOLERANCE: f32 = 0.1;
 
 /// Runs `inputs` through `network`, on `device`, and through the same network on the processor, which is loaded for that
 /// and then dropped.
-pub(crate) fn check(
-    network: &dyn Run<Rows>,
-    checkpoint: &Checkpoint,
-    inputs: &[Input],
-    device: &EncoderDevice,
-) -> Result<()> {
+pub(crate) fn check(network: &dyn Run<Rows>, checkpoint: &Checkpoint, inputs: &[Input], device: &str) -> Result<()> {
     let inputs: Vec<&Input> = inputs.iter().collect();
     let found = network.run(&inputs)?;
     let processor = Network::<Flex>::load(checkpoint, Precision::F32, &Default::default(), "the processor")?;
@@ -36,7 +30,7 @@ pub(crate) fn check(
         return Ok(());
     }
     let detail = format!("its rows of a short text are off by {apart} of their length, {TOLERANCE} is allowed");
-    Err(Error::Device { device: device.to_string(), detail })
+    Err(Error::Device { device: device.into(), detail })
 }
 
 /// How far the row is off that is furthest, in units of its length; infinite if there are more rows or fewer, or values

@@ -124,7 +124,7 @@ impl ColbertEncoder {
         };
         if encoder.device != EncoderDevice::Cpu {
             // Some failures of GPUs are silent: nothing is entrusted to one that was not seen to compute this model.
-            agreement::check(&*encoder.network, checkpoint, &encoder.trial()?, &encoder.device)?;
+            agreement::check(&*encoder.network, checkpoint, &encoder.trial()?, &compute.name())?;
         }
         Ok(encoder)
     }

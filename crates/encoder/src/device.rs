@@ -38,7 +38,7 @@ impl fmt::Display for EncoderDevice {
         match self {
             Self::Cpu => f.write_str("the processor"),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu(device) => write!(f, "wgpu's {device:?}"),
+            Self::Wgpu(device) => write!(f, "wgpu ({device:?})"),
             #[cfg(feature = "cuda")]
             Self::Cuda(device) => write!(f, "cuda:{}", device.index),
         }
@@ -53,6 +53,8 @@ pub struct Compute {
     pub device: EncoderDevice,
     /// In which numbers.
     pub precision: Precision,
+    /// What errors call the device, if not as it is displayed.
+    pub name: Option<String>,
     /// Whether the processor takes over for good when the device fails, then or later; otherwise that is an error.
     pub falls_back: bool,
 }
@@ -66,6 +68,11 @@ impl Compute {
     /// In numbers of `precision`.
     pub fn in_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// With a `name` for the device, which people know it by.
+    pub fn called(self, name: String) -> Self {
+        Self { name: Some(name), ..self }
     }
 
     /// On the processor, for good, when the device fails: it logs a warning. The model's files stay in memory for that.
@@ -87,6 +94,11 @@ impl From<EncoderDevice> for Compute {
 }
 
 impl Compute {
+    /// What errors call the device.
+    pub(crate) fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.device.to_string())
+    }
+
     /// What `load` makes of this, or, if the device fails and that is enough, of the processor.
     pub(crate) fn or_else<T>(&self, load: impl Fn(&Self) -> Result<T>) -> Result<T> {
         match load(self) {
@@ -112,7 +124,7 @@ impl Compute {
 
     /// Loads a network.
     pub(crate) fn load<L: Load>(&self, from: &Arc<L>) -> Result<Box<dyn Run<L::Made>>> {
-        let (name, precision) = (&self.device.to_string(), self.precision);
+        let (name, precision) = (&self.name(), self.precision);
         #[cfg(feature = "gpu")]
         let elsewhere = self.falls_back.then(|| {
             let (from, elsewhere) = (from.clone(), self.elsewhere());

@@ -31,7 +31,8 @@ impl Opened {
         let why = match gpu(&resolved, device) {
             Ok(Some(backend)) => {
                 let reason = format!("{}: {}", backend.name(), resolved.reason);
-                let compute = Compute::on(encoder(&resolved));
+                let name = resolved.adapter.as_ref().map_or_else(|| resolved.device.to_string(), ToString::to_string);
+                let compute = Compute::on(encoder(&resolved)).called(name);
                 let compute = if device == Device::Auto { compute.or_processor() } else { compute };
                 return Ok(Self { backend, compute, reason, is_gpu: true });
             }

@@ -16,7 +16,7 @@ use super::layers::{LayerNorm, Layers};
 use super::rotary::Rotary;
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::ops::{Middle, Ops, Precision, Seen, Sight};
+use crate::ops::{Hidden, Middle, Ops, Precision, Seen, Sight};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
@@ -200,10 +200,9 @@ impl<B: Ops> Layer<B> {
         })
     }
 
-    /// `x` is `[n, h]`.
-    fn forward(&self, x: Tensor<B, 2>, seen: &Seen<'_, B>) -> Tensor<B, 2> {
-        let a = B::self_attention(x.clone(), &self.query_key_value, seen);
-        let x = B::linear_add_norm(a, &self.attention_out, x, &self.attention_norm);
+    fn forward(&self, x: Hidden<B>, seen: &Seen<'_, B>) -> Hidden<B> {
+        let a = B::self_attention(x.factor, &self.query_key_value, seen);
+        let x = B::linear_add_norm(a, &self.attention_out, x.exact, &self.attention_norm);
         B::feed_forward_add_norm(x, [&self.up, &self.down], self.middle, &self.norm)
     }
 }
@@ -242,6 +241,7 @@ impl<B: Ops> Bert<B> {
         let (texts, rotary) = (&batch.texts, self.rotary.as_ref());
         let sight = Sight { texts, heads: self.heads, window: usize::MAX, rotary, distances: false };
         let seen = Seen::new(sight, self.hidden_size, &batch.ids.device());
-        self.layers.iter().fold(self.embeddings.forward(batch), |x, layer| layer.forward(x, &seen))
+        let x = Hidden::from(self.embeddings.forward(batch));
+        self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen)).exact
     }
 }

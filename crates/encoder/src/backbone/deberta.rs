@@ -17,7 +17,7 @@ use super::layers::{LayerNorm, Layers};
 use super::{check_heads, check_sizes, config, disagrees, unsupported};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::ops::{DistanceSource, Middle, Ops, Precision, Seen, Sight};
+use crate::ops::{DistanceSource, Hidden, Middle, Ops, Precision, Seen, Sight};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
@@ -267,10 +267,9 @@ impl<B: Ops> Layer<B> {
         Ok(B::pack_distances(DistanceSource { queries, keys, heads, precision }))
     }
 
-    /// `x` is `[n, h]`.
-    fn forward(&self, x: Tensor<B, 2>, seen: &Seen<'_, B>) -> Tensor<B, 2> {
-        let a = B::distance_attention(x.clone(), &self.query_key_value, &self.distances, seen);
-        let x = B::linear_add_norm(a, &self.attention_out, x, &self.attention_norm);
+    fn forward(&self, x: Hidden<B>, seen: &Seen<'_, B>) -> Hidden<B> {
+        let a = B::distance_attention(x.factor, &self.query_key_value, &self.distances, seen);
+        let x = B::linear_add_norm(a, &self.attention_out, x.exact, &self.attention_norm);
         B::feed_forward_add_norm(x, [&self.up, &self.down], self.middle, &self.norm)
     }
 }
@@ -310,8 +309,8 @@ impl<B: Ops> Deberta<B> {
         let (texts, heads) = (&batch.texts, self.heads);
         let sight = Sight { texts, heads, window: usize::MAX, rotary: None, distances: true };
         let seen = Seen::new(sight, self.word.dims()[1], &batch.ids.device());
-        let x = B::add_norm(B::lookup(self.word.clone(), batch.ids.clone()), None, &self.norm);
-        self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen))
+        let x = Hidden::from(B::add_norm(B::lookup(self.word.clone(), batch.ids.clone()), None, &self.norm));
+        self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen)).exact
     }
 }
 

@@ -15,7 +15,7 @@ use super::rotary::Rotary;
 use super::{check_heads, check_sizes, config, disagrees, unsupported};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::ops::{Middle, Ops, Precision, Seen, Sight};
+use crate::ops::{Hidden, Middle, Ops, Precision, Seen, Sight};
 use crate::recipe::Activation;
 use crate::weights::Weights;
 
@@ -172,43 +172,52 @@ impl Json {
 /// One layer.
 struct Layer<B: Ops> {
     reach: Reach,
-    attention_norm: Option<LayerNorm<B>>,
     query_key_value: B::Linear,
     attention_out: B::Linear,
     norm: LayerNorm<B>,
     up: B::Linear,
     middle: Middle,
     down: B::Linear,
+    /// What comes next: the norm before the next layer's attention, which the first has none of, or that which ends the network.
+    next_norm: LayerNorm<B>,
 }
 
 impl<B: Ops> Layer<B> {
     fn load(layers: &Layers<B>, config: &ModernBertConfig, at: usize) -> Result<Self> {
         let (h, wide) = (config.hidden_size, config.intermediate_size);
         let linear = |name: &str, shape, bias| layers.linear(&[format!("layers.{at}.{name}")], shape, bias);
-        let norm = |name: &str| config.norm(layers.weights, &format!("layers.{at}.{name}"), layers.device);
+        let norm = |name: &str| config.norm(layers.weights, name, layers.device);
+        let next = at + 1;
+        let next_norm =
+            if next < config.layers.len() { format!("layers.{next}.attn_norm") } else { "final_norm".into() };
         Ok(Self {
             reach: config.layers[at],
-            attention_norm: if at == 0 { None } else { Some(norm("attn_norm")?) },
             query_key_value: linear("attn.Wqkv", [h, 3 * h], config.attention_bias)?,
             attention_out: linear("attn.Wo", [h, h], config.attention_bias)?,
-            norm: norm("mlp_norm")?,
+            norm: norm(&format!("layers.{at}.mlp_norm"))?,
             up: linear("mlp.Wi", [h, 2 * wide], config.mlp_bias)?,
             middle: Middle::Gated(config.activation),
             down: linear("mlp.Wo", [wide, h], config.mlp_bias)?,
+            next_norm: norm(&next_norm)?,
         })
     }
 
-    /// `x` is `[n, h]`.
-    fn forward(&self, x: Tensor<B, 2>, [global, local]: &[Seen<'_, B>; 2]) -> Tensor<B, 2> {
+    /// What the next layer takes.
+    fn forward(&self, x: Hidden<B>, seen: &[Seen<'_, B>; 2]) -> Hidden<B> {
+        let x = self.attend(x, seen);
+        B::feed_forward_add_then_norm(x, [&self.up, &self.down], self.middle, &self.next_norm)
+    }
+
+    /// As the last layer, `[n, h]`.
+    fn finish(&self, x: Hidden<B>, seen: &[Seen<'_, B>; 2]) -> Tensor<B, 2> {
+        let x = self.attend(x, seen);
+        B::feed_forward_add_norm(x, [&self.up, &self.down], self.middle, &self.next_norm).exact
+    }
+
+    fn attend(&self, x: Hidden<B>, [global, local]: &[Seen<'_, B>; 2]) -> Hidden<B> {
         let seen = if self.reach == Reach::Global { global } else { local };
-        let normed = match &self.attention_norm {
-            Some(norm) => B::add_norm(x.clone(), None, norm),
-            None => x.clone(),
-        };
-        let a = B::self_attention(normed, &self.query_key_value, seen);
-        let x = x + B::linear_layer(a, &self.attention_out, Activation::Identity);
-        let normed = B::add_norm(x.clone(), None, &self.norm);
-        x + B::feed_forward(normed, [&self.up, &self.down], self.middle)
+        let a = B::self_attention(x.factor, &self.query_key_value, seen);
+        B::linear_add_then_norm(a, &self.attention_out, x.exact, &self.norm)
     }
 }
 
@@ -218,7 +227,6 @@ pub(crate) struct ModernBert<B: Ops> {
     word: Tensor<B, 2>,
     norm: LayerNorm<B>,
     layers: Vec<Layer<B>>,
-    final_norm: LayerNorm<B>,
     /// Of global layers and of local ones.
     rotary: [Rotary; 2],
     window: usize,
@@ -248,7 +256,6 @@ impl<B: Ops> ModernBert<B> {
             word: Tensor::from_data(TensorData::new(weights.read(WORDS, shape)?, shape), device),
             norm: config.norm(weights, "embeddings.norm", device)?,
             layers: (0..config.layers.len()).into_par_iter().map(layer).collect::<Result<_>>()?,
-            final_norm: config.norm(weights, "final_norm", device)?,
             rotary: config.bases.map(|base| Rotary::new(base, config.hidden_size / config.heads)),
             window: config.window,
             heads: config.heads,
@@ -265,7 +272,12 @@ impl<B: Ops> ModernBert<B> {
         };
         let seen = [seen(usize::MAX, global), seen(self.window, local)];
         let x = B::add_norm(B::lookup(self.word.clone(), batch.ids.clone()), None, &self.norm);
-        let x = self.layers.iter().fold(x, |x, layer| layer.forward(x, &seen));
-        B::add_norm(x, None, &self.final_norm)
+        match self.layers.split_last() {
+            Some((last, others)) => {
+                let x = others.iter().fold(Hidden::from(x), |x, layer| layer.forward(x, &seen));
+                last.finish(x, &seen)
+            }
+            None => x,
+        }
     }
 }

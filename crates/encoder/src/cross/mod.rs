@@ -99,13 +99,13 @@ impl CrossEncoder {
             network: network?,
         };
         if encoder.device != EncoderDevice::Cpu {
-            encoder.check_device(classifier)?;
+            encoder.check_device(classifier, compute.name())?;
         }
         Ok(encoder)
     }
 
     /// Whether the device computes what the processor computes: some failures of GPUs are silent.
-    fn check_device(&self, classifier: &Arc<Classifier>) -> Result<()> {
+    fn check_device(&self, classifier: &Arc<Classifier>, device: String) -> Result<()> {
         let processor = Compute::default().in_precision(crate::Precision::F32).load(classifier)?;
         let documents = ["Latewood is the denser, darker part of a growth ring.", "Fog."];
         let inputs = self.pairs.pairs("how are tree rings counted?", &documents, self.max_tokens)?;
@@ -116,7 +116,7 @@ impl CrossEncoder {
             apart if apart <= 0.1 => Ok(()),
             apart => {
                 let detail = format!("its scores of two short texts are off by {apart}, 0.1 is allowed");
-                Err(Error::Device { device: self.device.to_string(), detail })
+                Err(Error::Device { device, detail })
             }
         }
     }

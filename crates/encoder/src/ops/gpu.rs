@@ -11,11 +11,11 @@ use burn_cubecl::{CubeBackend, CubeRuntime};
 
 use super::attention;
 use super::composed::{self, Distances, Linear, Parts};
-use super::kernels::{self, Steps, Turn};
+use super::kernels::{self, Beside, Steps, Sum, Turn};
 use super::padded::Padded;
 use super::probe::{attends, multiplies};
 use super::product;
-use super::{DistanceSource, LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
+use super::{DistanceSource, Hidden, LinearSource, Middle, Ops, Precision, Seen, Sight, refused};
 use crate::backbone::{LayerNorm, activate};
 use crate::batch::{Budget, Span};
 use crate::error::{Error, Result};
@@ -117,18 +117,35 @@ impl<R: CubeRuntime> Ops for Gpu<R> {
         layer: &Linear<Self>,
         x: Tensor<Self, 2>,
         norm: &LayerNorm<Self>,
-    ) -> Tensor<Self, 2> {
-        normed(Self::multiplied(a, layer, false), layer.bias.clone(), Some(x), norm)
+    ) -> Hidden<Self> {
+        normed(a, layer, x, norm, Beside::Norm)
     }
 
     fn feed_forward_add_norm(
-        x: Tensor<Self, 2>,
+        x: Hidden<Self>,
         [up, down]: [&Linear<Self>; 2],
         middle: Middle,
         norm: &LayerNorm<Self>,
-    ) -> Tensor<Self, 2> {
-        let wide = composed::wide(x.clone(), up, middle, down.numbers);
-        normed(Self::multiplied(wide, down, false), down.bias.clone(), Some(x), norm)
+    ) -> Hidden<Self> {
+        normed(composed::wide(x.factor, up, middle, down.numbers), down, x.exact, norm, Beside::Norm)
+    }
+
+    fn linear_add_then_norm(
+        a: Tensor<Self, 2>,
+        layer: &Linear<Self>,
+        x: Tensor<Self, 2>,
+        norm: &LayerNorm<Self>,
+    ) -> Hidden<Self> {
+        normed(a, layer, x, norm, Beside::Sum)
+    }
+
+    fn feed_forward_add_then_norm(
+        x: Hidden<Self>,
+        [up, down]: [&Linear<Self>; 2],
+        middle: Middle,
+        norm: &LayerNorm<Self>,
+    ) -> Hidden<Self> {
+        normed(composed::wide(x.factor, up, middle, down.numbers), down, x.exact, norm, Beside::Sum)
     }
 
     fn means(hidden: Tensor<Self, 2>, texts: &[Span]) -> Tensor<Self, 2> {
@@ -273,20 +290,31 @@ impl<R: CubeRuntime> Parts for Gpu<R> {
     }
 
     fn add_norm(x: Tensor<Self, 2>, added: Option<Tensor<Self, 2>>, norm: &LayerNorm<Self>) -> Tensor<Self, 2> {
-        normed(x, None, added, norm)
+        let sum = Sum { x: primitive(x), bias: None, added: added.map(primitive) };
+        tensor(kernels::add_norm(sum, vectors(norm), norm.epsilon as f32))
     }
 }
 
-/// `norm(x + bias + added)`.
+/// The norm of `x + a W + b` as a factor in the layer's numbers, and what is `beside`.
 fn normed<R: CubeRuntime>(
+    a: Tensor<Gpu<R>, 2>,
+    layer: &Linear<Gpu<R>>,
     x: Tensor<Gpu<R>, 2>,
-    bias: Option<Tensor<Gpu<R>, 1>>,
-    added: Option<Tensor<Gpu<R>, 2>>,
     norm: &LayerNorm<Gpu<R>>,
-) -> Tensor<Gpu<R>, 2> {
-    let vectors = [&norm.gamma, &norm.beta].map(|vector| primitive(vector.clone()));
-    let (bias, added) = (bias.map(primitive), added.map(primitive));
-    tensor(kernels::add_norm(primitive(x), bias, added, vectors, norm.epsilon as f32))
+    beside: Beside,
+) -> Hidden<Gpu<R>> {
+    let product = primitive(Gpu::multiplied(a, layer, false));
+    let sum = Sum { x: product, bias: layer.bias.clone().map(primitive), added: Some(primitive(x)) };
+    let (vectors, epsilon) = (vectors(norm), norm.epsilon as f32);
+    if layer.numbers == FloatDType::F32 && beside == Beside::Norm {
+        return tensor(kernels::add_norm(sum, vectors, epsilon)).into();
+    }
+    let [exact, factor] = kernels::add_norm_both(sum, vectors, epsilon, beside, layer.numbers.into()).map(tensor);
+    Hidden { exact, factor }
+}
+
+fn vectors<R: CubeRuntime>(norm: &LayerNorm<Gpu<R>>) -> [CubeTensor<R>; 2] {
+    [&norm.gamma, &norm.beta].map(|vector| primitive(vector.clone()))
 }
 
 /// `x w`, both first rounded to `numbers`, sums in `f32`, as `out`.

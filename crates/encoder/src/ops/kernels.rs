@@ -19,11 +19,18 @@ const MOST_CUBES: usize = 65_535;
 /// Below all scores.
 const LOWEST: f32 = -3.0e38;
 
-/// `norm(x + bias + added)`, `[n, h]`, of rows of `f32`.
+/// What is normalised: rows of `f32`, `[n, h]`.
+pub(super) struct Sum<R: CubeRuntime> {
+    pub(super) x: CubeTensor<R>,
+    /// `[h]`
+    pub(super) bias: Option<CubeTensor<R>>,
+    /// `[n, h]`
+    pub(super) added: Option<CubeTensor<R>>,
+}
+
+/// `norm(x + bias + added)`, `[n, h]`, in `f32`.
 pub(super) fn add_norm<R: CubeRuntime>(
-    x: CubeTensor<R>,
-    bias: Option<CubeTensor<R>>,
-    added: Option<CubeTensor<R>>,
+    Sum { x, bias, added }: Sum<R>,
     [gamma, beta]: [CubeTensor<R>; 2],
     epsilon: f32,
 ) -> CubeTensor<R> {
@@ -46,6 +53,47 @@ pub(super) fn add_norm<R: CubeRuntime>(
         adds,
     );
     out
+}
+
+/// What [`add_norm_both`] gives beside the norm in the numbers of a layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// The norm, in `f32`.
+    Norm,
+    /// What is normalised, in `f32`.
+    Sum,
+}
+
+/// What is `beside`, and `norm(x + bias + added)` rounded to `numbers`.
+pub(super) fn add_norm_both<R: CubeRuntime>(
+    Sum { x, bias, added }: Sum<R>,
+    [gamma, beta]: [CubeTensor<R>; 2],
+    epsilon: f32,
+    beside: Beside,
+    numbers: DType,
+) -> [CubeTensor<R>; 2] {
+    let [out, rounded] = [DType::F32, numbers].map(|numbers| like(&x, x.meta.shape().clone(), numbers));
+    let rows = x.meta.shape()[0];
+    let (biased, adds) = (bias.is_some(), added.is_some());
+    add_norm_both_kernel::launch::<R>(
+        &out.client,
+        cubes(rows),
+        CubeDim::new_1d(UNITS as u32),
+        x.clone().into_tensor_arg(),
+        bias.unwrap_or_else(|| gamma.clone()).into_tensor_arg(),
+        added.unwrap_or(x).into_tensor_arg(),
+        gamma.into_tensor_arg(),
+        beta.into_tensor_arg(),
+        out.clone().into_tensor_arg(),
+        rounded.clone().into_tensor_arg(),
+        epsilon,
+        rows,
+        biased,
+        adds,
+        beside == Beside::Sum,
+        numbers.into(),
+    );
+    [out, rounded]
 }
 
 /// `softmax(scale * scores + hidden)` of each row, in `numbers`; `scores` `[b, heads, q, k]`, `hidden` `[b, q, k]`, or 1
@@ -219,16 +267,67 @@ fn add_norm_kernel(
     #[comptime] biased: bool,
     #[comptime] adds: bool,
 ) {
-    let row = CUBE_POS;
-    if row >= rows {
+    if CUBE_POS >= rows {
         terminate!();
     }
-    let width = x.shape(1);
+    let mean = add_row(x, bias, added, out, biased, adds);
+    let deviation = deviation_of_row(out, mean, epsilon);
+    let to = CUBE_POS * out.stride(0);
+    let mut i = UNIT_POS as usize;
+    while i < out.shape(1) {
+        out[to + i] = (out[to + i] - mean) / deviation * gamma[i] + beta[i];
+        i += UNITS;
+    }
+}
+
+#[cube(launch)]
+fn add_norm_both_kernel<F: Float>(
+    x: &Tensor<f32>,
+    bias: &Tensor<f32>,
+    added: &Tensor<f32>,
+    gamma: &Tensor<f32>,
+    beta: &Tensor<f32>,
+    out: &mut Tensor<f32>,
+    rounded: &mut Tensor<F>,
+    epsilon: f32,
+    rows: usize,
+    #[comptime] biased: bool,
+    #[comptime] adds: bool,
+    #[comptime] keeps_sum: bool,
+    #[define(F)] _numbers: StorageType,
+) {
+    if CUBE_POS >= rows {
+        terminate!();
+    }
+    let mean = add_row(x, bias, added, out, biased, adds);
+    let deviation = deviation_of_row(out, mean, epsilon);
+    let (to, rounded_to) = (CUBE_POS * out.stride(0), CUBE_POS * rounded.stride(0));
+    let mut i = UNIT_POS as usize;
+    while i < out.shape(1) {
+        let value = (out[to + i] - mean) / deviation * gamma[i] + beta[i];
+        rounded[rounded_to + i] = F::cast_from(value);
+        if !keeps_sum {
+            out[to + i] = value;
+        }
+        i += UNITS;
+    }
+}
+
+/// Puts the sums of this cube's row into `out`; their mean. A unit alone reads again what it has written.
+#[cube]
+fn add_row(
+    x: &Tensor<f32>,
+    bias: &Tensor<f32>,
+    added: &Tensor<f32>,
+    out: &mut Tensor<f32>,
+    #[comptime] biased: bool,
+    #[comptime] adds: bool,
+) -> f32 {
+    let row = CUBE_POS;
     let to = row * out.stride(0);
-    let unit = UNIT_POS as usize;
     let mut sum = 0.0f32;
-    let mut i = unit;
-    while i < width {
+    let mut i = UNIT_POS as usize;
+    while i < x.shape(1) {
         let mut value = x[row * x.stride(0) + i * x.stride(1)];
         if biased {
             value += bias[i];
@@ -236,25 +335,24 @@ fn add_norm_kernel(
         if adds {
             value += added[row * added.stride(0) + i * added.stride(1)];
         }
-        // This unit alone reads it again.
         out[to + i] = value;
         sum += value;
         i += UNITS;
     }
-    let mean = sum_of_units(sum) / width as f32;
+    sum_of_units(sum) / x.shape(1) as f32
+}
+
+#[cube]
+fn deviation_of_row(x: &Tensor<f32>, mean: f32, epsilon: f32) -> f32 {
+    let first = CUBE_POS * x.stride(0);
     let mut squares = 0.0f32;
-    i = unit;
-    while i < width {
-        let off = out[to + i] - mean;
+    let mut i = UNIT_POS as usize;
+    while i < x.shape(1) {
+        let off = x[first + i] - mean;
         squares += off * off;
         i += UNITS;
     }
-    let deviation = (sum_of_units(squares) / width as f32 + epsilon).sqrt();
-    i = unit;
-    while i < width {
-        out[to + i] = (out[to + i] - mean) / deviation * gamma[i] + beta[i];
-        i += UNITS;
-    }
+    (sum_of_units(squares) / x.shape(1) as f32 + epsilon).sqrt()
 }
 
 #[cube(launch)]

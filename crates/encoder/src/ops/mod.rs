@@ -108,6 +108,20 @@ pub(crate) enum Middle {
     Gated(Activation),
 }
 
+/// Hidden states, `[n, h]`, in the two ways that a layer takes them.
+pub(crate) struct Hidden<B: Backend> {
+    /// What its output is added to, in `f32`.
+    pub(crate) exact: Tensor<B, 2>,
+    /// What it multiplies: the same or, where norms come first, its norm; rounded, where a backend does both at once.
+    pub(crate) factor: Tensor<B, 2>,
+}
+
+impl<B: Backend> From<Tensor<B, 2>> for Hidden<B> {
+    fn from(exact: Tensor<B, 2>) -> Self {
+        Self { factor: exact.clone(), exact }
+    }
+}
+
 /// What the network needs of a backend.
 pub(crate) trait Ops: Backend {
     /// A linear layer, `y = x W + b`, as the backend likes it.
@@ -165,18 +179,40 @@ pub(crate) trait Ops: Backend {
         layer: &Self::Linear,
         x: Tensor<Self, 2>,
         norm: &LayerNorm<Self>,
-    ) -> Tensor<Self, 2> {
-        Self::add_norm(Self::linear_layer(a, layer, Activation::Identity), Some(x), norm)
+    ) -> Hidden<Self> {
+        Self::add_norm(Self::linear_layer(a, layer, Activation::Identity), Some(x), norm).into()
     }
 
-    /// `norm(x + feed_forward(x))`.
+    /// `norm(x + feed_forward(factor))`.
     fn feed_forward_add_norm(
-        x: Tensor<Self, 2>,
+        x: Hidden<Self>,
         layers: [&Self::Linear; 2],
         middle: Middle,
         norm: &LayerNorm<Self>,
-    ) -> Tensor<Self, 2> {
-        Self::add_norm(Self::feed_forward(x.clone(), layers, middle), Some(x), norm)
+    ) -> Hidden<Self> {
+        Self::add_norm(Self::feed_forward(x.factor, layers, middle), Some(x.exact), norm).into()
+    }
+
+    /// `x + a W + b`, and its norm as a factor.
+    fn linear_add_then_norm(
+        a: Tensor<Self, 2>,
+        layer: &Self::Linear,
+        x: Tensor<Self, 2>,
+        norm: &LayerNorm<Self>,
+    ) -> Hidden<Self> {
+        let exact = x + Self::linear_layer(a, layer, Activation::Identity);
+        Hidden { factor: Self::add_norm(exact.clone(), None, norm), exact }
+    }
+
+    /// `x + feed_forward(factor)`, and its norm as a factor.
+    fn feed_forward_add_then_norm(
+        x: Hidden<Self>,
+        layers: [&Self::Linear; 2],
+        middle: Middle,
+        norm: &LayerNorm<Self>,
+    ) -> Hidden<Self> {
+        let exact = x.exact + Self::feed_forward(x.factor, layers, middle);
+        Hidden { factor: Self::add_norm(exact.clone(), None, norm), exact }
     }
 
     /// The mean over the tokens of each text that are attended to, `[n, h]` to `[texts, h]`.
