@@ -151,10 +151,17 @@ impl GpuBackend {
     }
 }
 
+/// What is said where shards do not stay.
+fn streams(budget: u64) -> String {
+    format!("the index does not fit the {budget} bytes that may stay there: what is left is copied for each search")
+}
+
 impl Backend for GpuBackend {
     fn name(&self) -> String {
-        match self.status().failure {
+        let status = self.status();
+        match status.failure {
             Some(reason) => format!("{}, in the place of {}: {reason}", self.cpu.name(), self.name),
+            None if status.streamed => format!("{}, {}", self.name, streams(status.budget)),
             None => self.name.clone(),
         }
     }

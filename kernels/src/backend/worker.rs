@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cubecl::prelude::Runtime;
 use latewood_engine::{CodedTokens, DocOrd, Error, Plan, Ranking, Searchable, Shard};
 
-use super::GpuStatus;
 use super::build::{Assign, Code, assign, code};
 use super::resident::Resident;
 use super::search::search;
+use super::{GpuStatus, streams};
 use crate::client::{Client, GpuError};
 use crate::failures::watched;
 
@@ -83,6 +83,8 @@ struct Worker<R: Runtime> {
     budget: u64,
     resident: Resident<R>,
     status: Arc<Mutex<GpuStatus>>,
+    /// Whether it was said that shards do not stay.
+    streams: bool,
 }
 
 impl<R: Runtime> Worker<R> {
@@ -120,7 +122,12 @@ impl<R: Runtime> Worker<R> {
                 self.resident = Resident::new(self.client.clone(), self.budget);
                 continue;
             }
-            self.resident.report(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            self.resident.report(&mut status);
+            if status.streamed && !self.streams {
+                self.streams = true;
+                tracing::warn!("on the GPU {}", streams(status.budget));
+            }
             return done;
         }
     }
@@ -135,7 +142,7 @@ pub(super) fn start<R: Runtime>(
 ) -> Result<(), GpuError> {
     let drive = move || {
         let resident = Resident::new(client.clone(), budget);
-        let mut worker = Worker { client, budget, resident, status };
+        let mut worker = Worker { client, budget, resident, status, streams: false };
         jobs.into_iter().for_each(|job| worker.take(job));
     };
     let thread = std::thread::Builder::new().name("latewood-gpu".into()).spawn(drive);

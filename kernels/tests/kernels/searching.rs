@@ -193,6 +193,7 @@ impl Test for Residency {
             for _ in 0..2 {
                 let found = searcher.search_batch(&queries, &params).unwrap();
                 assert!(backend.status().streamed && backend.status().resident <= bytes);
+                assert!(searcher.backend().name().contains("copied for each search"), "{}", searcher.backend().name());
                 for (found, expected) in found.iter().zip(&expected) {
                     let old: Vec<&Hit> = found.hits.iter().filter(|hit| hit.doc.0 < 5000).collect();
                     let wanted: Vec<&Hit> = expected.hits.iter().take(old.len()).collect();
