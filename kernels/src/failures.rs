@@ -6,17 +6,28 @@
 //! then, being the errors of whoever had the device work.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use cubecl::stream_id::StreamId;
 
 /// What the names of CubeCL's threads begin with.
 const DRIVERS: [&str; 2] = ["DSD-", "DSU-"];
 
-/// The first failure of each stream, which is a thread that has a device work, since it was asked for.
-static NOTED: Mutex<BTreeMap<u64, Fault>> = Mutex::new(BTreeMap::new());
+/// Of streams, each of which is a thread that has devices work.
+struct Notes {
+    /// Those that ask: panics for others, as of a program with kernels of its own, are not ours to take.
+    watched: BTreeSet<u64>,
+    /// What failed first since it was asked for.
+    faults: BTreeMap<u64, Fault>,
+}
+
+static NOTES: Mutex<Notes> = Mutex::new(Notes { watched: BTreeSet::new(), faults: BTreeMap::new() });
+
+fn notes() -> MutexGuard<'static, Notes> {
+    NOTES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What failed on a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +45,8 @@ pub enum Fault {
 }
 
 /// Runs `act`, which has a device work and waits for it. An error if it panics, or if anything failed silently that this thread
-/// has had a device do, before as well: what was to be computed is not to be read then.
+/// has had a device do, before as well: what was to be computed is not to be read then. Of a thread that drives two devices, the
+/// failure of the one is taken for the other's.
 ///
 /// The first call sets a hook for panics, which leaves those of other threads to the hook before it. Whoever sets another one
 /// later has to hand them on in the same way.
@@ -51,9 +63,11 @@ pub fn watched<T>(act: impl FnOnce() -> T) -> Result<T, Fault> {
             }
         }));
     });
+    let stream = StreamId::current().value;
+    notes().watched.insert(stream);
     let done = catch_unwind(AssertUnwindSafe(act));
     // What failed first is the cause of the rest.
-    let silent = NOTED.lock().unwrap_or_else(PoisonError::into_inner).remove(&StreamId::current().value);
+    let silent = notes().faults.remove(&stream);
     match (silent, done) {
         (Some(fault), _) => Err(fault),
         (None, Err(panic)) => Err(Fault::of(&text_of(&*panic))),
@@ -61,15 +75,29 @@ pub fn watched<T>(act: impl FnOnce() -> T) -> Result<T, Fault> {
     }
 }
 
-/// Takes the panic of a thread that drives a device; otherwise false.
+/// [`watched`], but only what `act` makes a device do: for what may fail and be left. Whatever failed before is still to be asked for.
+///
+/// # Errors
+/// What failed.
+pub fn tried<T>(act: impl FnOnce() -> T) -> Result<T, Fault> {
+    let stream = StreamId::current().value;
+    let before = notes().faults.remove(&stream);
+    let done = watched(act);
+    notes().faults.extend(before.map(|fault| (stream, fault)));
+    done
+}
+
+/// Takes the panic of a thread that drives a device for a stream that asks; otherwise false.
 fn noted(panic: &PanicHookInfo<'_>) -> bool {
     let of_driver = std::thread::current().name().is_some_and(|name| DRIVERS.iter().any(|of| name.starts_with(of)));
-    if of_driver {
-        // The thread acts in the name of the stream whose work it does.
-        let (stream, fault) = (StreamId::current().value, Fault::of(&text_of(panic.payload())));
-        NOTED.lock().unwrap_or_else(PoisonError::into_inner).entry(stream).or_insert(fault);
+    // The thread acts in the name of the stream whose work it does.
+    let stream = StreamId::current().value;
+    if !of_driver || !notes().watched.contains(&stream) {
+        return false;
     }
-    of_driver
+    let fault = Fault::of(&text_of(panic.payload()));
+    notes().faults.entry(stream).or_insert(fault);
+    true
 }
 
 /// What a panic said.
@@ -129,6 +157,10 @@ mod tests {
         let other = |text: &str| Fault::Other(text.into());
         assert_eq!(watched(|| 3), Err(other("no: more")));
         assert_eq!(watched(|| 4), Ok(4), "it was told");
+        fail(own);
+        assert_eq!(tried(|| 5), Ok(5), "it failed before");
+        assert_eq!(tried(|| fail(own)), Err(other("no: more")));
+        assert_eq!(watched(|| 6), Err(other("no: more")), "before it was tried");
         assert_eq!(watched(|| fail(own)), Err(other("no: more")));
         assert_eq!(watched(|| panic!("of its own")), Err::<(), _>(other("of its own")));
     }

@@ -75,7 +75,8 @@ impl Compute {
         Self { name: Some(name), ..self }
     }
 
-    /// On the processor, for good, when the device fails: it logs a warning. The model's files stay in memory for that.
+    /// On the processor, for good, when the device fails: it logs a warning. The model's files stay in memory for that. What the
+    /// processor does not compute in, half precision, is then left for what suits it.
     pub fn or_processor(self) -> Self {
         Self { falls_back: true, ..self }
     }
@@ -104,8 +105,9 @@ impl Compute {
         match load(self) {
             #[cfg(feature = "gpu")]
             Err(Error::Device { device, detail }) if self.falls_back && self.device != EncoderDevice::Cpu => {
-                tracing::warn!("{device}: {detail}; the processor encodes");
-                load(&self.elsewhere())
+                let processor = self.elsewhere();
+                tracing::warn!("{device}: {detail}; the processor encodes in precision {}", processor.precision);
+                load(&processor)
             }
             loaded => loaded,
         }

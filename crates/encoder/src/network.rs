@@ -47,7 +47,9 @@ impl Load for Checkpoint {
     type Made = Rows;
 
     fn load<B: Ops>(&self, precision: Precision, device: &B::Device, name: &str) -> Result<Box<dyn Run<Rows>>> {
-        Ok(Box::new(Network::<B>::load(self, precision, device, name)?))
+        let network = Network::<B>::load(self, precision, device, name)?;
+        wait::<B>(device, name)?;
+        Ok(Box::new(network))
     }
 }
 
@@ -124,11 +126,16 @@ impl<B: Ops> Run<Rows> for Network<B> {
     }
 }
 
+/// Waits for all that the device, which errors call `name`, was given to do.
+pub(crate) fn wait<B: Ops>(device: &B::Device, name: &str) -> Result<()> {
+    B::sync(device).map_err(|e| Error::Device { device: name.into(), detail: e.to_string() })
+}
+
 /// The values of a tensor, row-major, on the host; errors call the device `name`.
 pub(crate) fn read<B: Ops>(device: &B::Device, name: &str, x: Tensor<B, 2>) -> Result<Vec<f32>> {
     let failed = |detail: String| Error::Device { device: name.into(), detail };
     // Reading alone would not do: a GPU that did not run a kernel says so here only, and gives what was there before.
-    B::sync(device).map_err(|e| failed(e.to_string()))?;
+    wait::<B>(device, name)?;
     let data = x.try_into_data().map_err(|e| failed(e.to_string()))?;
     data.into_vec().map_err(|e| failed(format!("{e:?}")))
 }

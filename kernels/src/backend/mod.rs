@@ -130,8 +130,12 @@ impl GpuBackend {
             Ok(answer) => Ok(Some(answer)),
             Err(Failure::Engine(error)) => Err(error),
             Err(Failure::Gpu(error)) if self.falls_back => {
-                tracing::warn!("{}: {error}; the processor takes over", self.name);
-                self.status.lock().unwrap_or_else(PoisonError::into_inner).failure = Some(error.to_string());
+                let failure = &mut self.status.lock().unwrap_or_else(PoisonError::into_inner).failure;
+                // What waited in line fails as well: the first says why.
+                if failure.is_none() {
+                    tracing::warn!("{}: {error}; the processor takes over", self.name);
+                    *failure = Some(error.to_string());
+                }
                 Ok(None)
             }
             Err(Failure::Gpu(error)) => Err(Error::Device { device: self.name.clone(), reason: error.to_string() }),

@@ -116,8 +116,8 @@ impl<R: Runtime> Worker<R> {
                 && shards > 0
                 && self.client.release().is_ok()
             {
-                // At most half of the budget before, as shards stay within that.
-                self.budget = stayed / 2;
+                // Codecs stay beside the budget: it shrinks whatever they take.
+                self.budget = self.budget.min(stayed) / 2;
                 tracing::warn!("the GPU's shards may take {} bytes from now on: {fault}", self.budget);
                 self.resident = Resident::new(self.client.clone(), self.budget);
                 continue;

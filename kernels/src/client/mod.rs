@@ -28,7 +28,8 @@ use crate::failures::{Fault, watched};
 /// Bytes that the smallest allocation has: GPUs have no empty ones.
 const LEAST_BYTES: usize = 16;
 
-/// A connection to one device. Clones share it, and what lies in its memory; another connection does not.
+/// A connection to one device. Clones share it, and what lies in its memory; another connection does not. A thread had best drive
+/// one device: what fails in silence is known by its thread.
 pub struct Client<R: Runtime> {
     raw: ComputeClient<R>,
     limits: Limits,

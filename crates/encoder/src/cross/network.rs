@@ -6,7 +6,7 @@ use crate::backbone::{Backbone, LayerNorm, Layers, activate};
 use crate::batch::{Batch, Budget, Input, Positions};
 use crate::checkpoint::{Classifier, Head as Recipe, Pooled};
 use crate::error::Result;
-use crate::network::{Load, Run, read};
+use crate::network::{Load, Run, read, wait};
 use crate::ops::{Ops, Precision};
 use crate::recipe::Activation;
 
@@ -36,14 +36,16 @@ impl Load for Classifier {
         let (weights, config) = (&self.model.weights()?, &self.model.backbone);
         // The head is small, and what it gives is the score: it stays exact.
         let layers = Layers::<B> { weights, precision: Precision::F32, device };
-        Ok(Box::new(Network {
+        let network = Network::<B> {
             backbone: Backbone::load(weights, config, precision, device)?,
             positions: config.counting(),
             head: Head::load(&self.head, &layers, config.hidden_size())?,
             budget: B::budget(config.widest(), device),
             device: device.clone(),
             name: name.into(),
-        }))
+        };
+        wait::<B>(device, name)?;
+        Ok(Box::new(network))
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::any::type_name;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use burn::prelude::*;
 use burn::tensor::FloatDType;
 use burn_cubecl::CubeRuntime;
+use latewood_kernels::failures::{Fault, tried};
 
 use super::attention::{attention, offered, tiles};
 use super::gpu::{Gpu, primitive, tensor};
@@ -49,8 +49,11 @@ fn agrees<R: CubeRuntime>(
     if let Some(works) = known(&FOUND.lock().unwrap_or_else(PoisonError::into_inner)) {
         return works;
     }
-    // CubeCL panics where a driver or its compiler is not as it expects.
-    let compared = catch_unwind(AssertUnwindSafe(right)).unwrap_or_else(|_| Err("its kernel cannot be run".into()));
+    let compared = match tried(right) {
+        // Another time there may be room for it.
+        Err(Fault::Full { .. }) => return false,
+        compared => compared.unwrap_or_else(|fault| Err(format!("its kernel cannot be run: {fault}"))),
+    };
     if let Err(reason) = &compared {
         tracing::warn!(device = name, "{what} is left to other kernels, which are slower: {reason}");
     }
