@@ -14,6 +14,9 @@ use crate::batch::{Budget, Input};
 use crate::error::{Error, Result};
 use crate::network::Run;
 
+/// Tokens that a batch may have however little memory there was once: what does not fit is cut each time.
+const LEAST_TOKENS: usize = 1024;
+
 /// Loads a network for the processor.
 pub(crate) type LoadElsewhere<T> = Box<dyn Fn() -> Result<Box<dyn Run<T>>> + Send + Sync>;
 
@@ -88,7 +91,7 @@ impl<T: Send> Driver<T> {
         match attempt(|| network.run(texts))? {
             Ok(made) => Ok(made),
             Err(fault @ Fault::Full { .. }) if texts.len() > 1 => {
-                let tokens = texts.iter().map(|text| text.ids.len()).sum::<usize>() / 2;
+                let tokens = (texts.iter().map(|text| text.ids.len()).sum::<usize>() / 2).max(LEAST_TOKENS);
                 if self.tokens.fetch_min(tokens, Ordering::Relaxed) > tokens {
                     tracing::warn!("{}: {fault}; batches have {tokens} tokens from now on", self.name);
                 }
