@@ -29,30 +29,10 @@ pub(super) struct Sum<R: CubeRuntime> {
 }
 
 /// `norm(x + bias + added)`, `[n, h]`, in `f32`.
-pub(super) fn add_norm<R: CubeRuntime>(
-    Sum { x, bias, added }: Sum<R>,
-    [gamma, beta]: [CubeTensor<R>; 2],
-    epsilon: f32,
-) -> CubeTensor<R> {
-    let out = like(&x, x.meta.shape().clone(), DType::F32);
-    let rows = x.meta.shape()[0];
-    let (biased, adds) = (bias.is_some(), added.is_some());
-    add_norm_kernel::launch::<R>(
-        &out.client,
-        cubes(rows),
-        CubeDim::new_1d(UNITS as u32),
-        x.clone().into_tensor_arg(),
-        bias.unwrap_or_else(|| gamma.clone()).into_tensor_arg(),
-        added.unwrap_or(x).into_tensor_arg(),
-        gamma.into_tensor_arg(),
-        beta.into_tensor_arg(),
-        out.clone().into_tensor_arg(),
-        epsilon,
-        rows,
-        biased,
-        adds,
-    );
-    out
+pub(super) fn add_norm<R: CubeRuntime>(sum: Sum<R>, vectors: [CubeTensor<R>; 2], epsilon: f32) -> CubeTensor<R> {
+    // The sums are written anyway, to be read again.
+    let [_, norm] = add_norm_both(sum, vectors, epsilon, Beside::Sum, DType::F32);
+    norm
 }
 
 /// What [`add_norm_both`] gives beside the norm in the numbers of a layer.
@@ -252,32 +232,6 @@ fn like<R: CubeRuntime>(x: &CubeTensor<R>, shape: burn::tensor::Shape, numbers: 
 
 fn cubes(n: usize) -> CubeCount {
     CubeCount::Static(n.min(MOST_CUBES) as u32, n.div_ceil(MOST_CUBES) as u32, 1)
-}
-
-#[cube(launch)]
-fn add_norm_kernel(
-    x: &Tensor<f32>,
-    bias: &Tensor<f32>,
-    added: &Tensor<f32>,
-    gamma: &Tensor<f32>,
-    beta: &Tensor<f32>,
-    out: &mut Tensor<f32>,
-    epsilon: f32,
-    rows: usize,
-    #[comptime] biased: bool,
-    #[comptime] adds: bool,
-) {
-    if CUBE_POS >= rows {
-        terminate!();
-    }
-    let mean = add_row(x, bias, added, out, biased, adds);
-    let deviation = deviation_of_row(out, mean, epsilon);
-    let to = CUBE_POS * out.stride(0);
-    let mut i = UNIT_POS as usize;
-    while i < out.shape(1) {
-        out[to + i] = (out[to + i] - mean) / deviation * gamma[i] + beta[i];
-        i += UNITS;
-    }
 }
 
 #[cube(launch)]
